@@ -16,8 +16,9 @@ __all__ = ["load_optional", "load_posix", "processors"]
 
 
 @checked
-def load_optional(module: str, *, needed_by: str) -> Any:
-    """Return a module of a package that is installed with the extra of its name.
+def load_optional(module: str, *, needed_by: str, extra: str | None = None) -> Any:
+    """Return a module of a package that is installed with an ``extra``, by default that of its
+    name.
 
     Raises:
         UsageError: it is not installed, or it is MindSpore and decord has been imported before it.
@@ -35,7 +36,7 @@ def load_optional(module: str, *, needed_by: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"{needed_by} needs {package}: pip install 'mmdata-arrow[{package}]' ({error})"
+            f"{needed_by} needs {package}: pip install 'mmdata-arrow[{extra or package}]' ({error})"
         ) from error
 
 

@@ -75,6 +75,12 @@ def note_lines(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "split by name", f"{split}: {files} {found['first']}"
     for split, count in notes.get("split_fields", {}).items():
         yield "split by field", f"{split}: {count:,} rows whose field 'split' says so"
+    if near := notes.get("near_duplicates"):
+        yield "near duplicates", f"{near['dropped']:,} dropped"
+        yield from (
+            (f"near {kind}", f"{told['duplicates']:,} ({told['rule']})")
+            for kind, told in near["groups"].items()
+        )
     for name, count in notes.get("extra", {}).items():
         yield "in extra", f"{name}: {count:,}"
     yield from oddity_lines(notes.get("oddities", {}))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONVERT",
+    "COSTS",
     "COUNTING",
     "ENGINE",
     "JSON",
@@ -28,6 +29,7 @@ __all__ = [
     "OVERWRITE",
     "PARQUET",
     "PARTITIONS",
+    "SIMILARITY",
     "STORE",
     "STRICT",
     "TEMPLATE",
@@ -122,14 +124,7 @@ TEMPLATE = _together(
 """Of commands that read conversations as a model family does."""
 
 
-LIMITS = _together(
-    click.option(
-        "--on-damage",
-        type=CONVERT("on_damage"),
-        default="raise",
-        show_default=True,
-        help="Of a video that decodes in part, keep what does.",
-    ),
+COSTS = _together(
     click.option(
         "--deadline",
         type=OptionType(_LIMIT, "deadline"),
@@ -153,7 +148,28 @@ LIMITS = _together(
         help="Width times height of a picture or frame.",
     ),
 )
-"""Of commands that decode: what a file may cost, and what becomes of a damaged one."""
+"""Of commands that decode: what a file may cost."""
+
+
+LIMITS = _together(
+    click.option(
+        "--on-damage",
+        type=CONVERT("on_damage"),
+        default="raise",
+        show_default=True,
+        help="Of a video that decodes in part, keep what does.",
+    ),
+    COSTS,
+)
+"""And what becomes of a damaged one."""
+
+SIMILARITY = click.option(
+    "--similarity",
+    type=OptionType("mmdata.mixture:find_near_duplicates", "similarity"),
+    default=0.8,
+    show_default=True,
+    help="Of near duplicates: the share of five-word runs that two texts have in common.",
+)
 
 
 def key_values(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:

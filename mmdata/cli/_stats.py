@@ -6,25 +6,33 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata._tools.requirements import processors
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
 from mmdata.cli._shared import (
+    COSTS,
     COUNTING,
     JSON,
+    SIMILARITY,
     STORE,
     TEMPLATE,
     make_template,
 )
 
+if TYPE_CHECKING:
+    from mmdata.mixture.near_duplicates import NearKind
+
 __all__ = ["stats"]
 
+_NEAR: Final = partial(OptionType, "mmdata.mixture:find_near_duplicates")
 _MANY: Final = 10_000
 """Rows that take longer to encode than processes take to start."""
 
@@ -39,11 +47,40 @@ _MANY: Final = 10_000
     multiple=True,
     help="With --template: count the rows that are longer; may be said several times.",
 )
+@click.option(
+    "--near-duplicates",
+    "near",
+    type=_NEAR("kind"),
+    help="Find texts, or rows with their pictures too, that are nearly the same. For rows, "
+    "pictures are decoded.",
+)
+@SIMILARITY
+@click.option(
+    "--seed",
+    type=_NEAR("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed estimates similarities anew.",
+)
+@click.option(
+    "--plots",
+    type=STORE,
+    metavar="FOLDER",
+    help="Draw the distributions into a folder, as SVG and PNG; with --template, of tokens too.",
+)
 @COUNTING
+@COSTS
 @JSON
 def stats(
     store: Path,
     seq_lengths: Sequence[int],
+    near: NearKind | None,
+    similarity: float,
+    seed: int,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
+    plots: Path | None,
     strict: bool,
     as_json: bool,
     engine: str,
@@ -56,7 +93,9 @@ def stats(
     duplicates; with --template, tokens.
     """
     from mmdata._tools.progress import progress
+    from mmdata.mixture import find_near_duplicates
     from mmdata.report.lengths import measure_lengths
+    from mmdata.report.plots import distributions, write_plots
     from mmdata.report.statistics import stats as run
 
     opened = mmdata.open(store)
@@ -64,6 +103,7 @@ def stats(
     with progress("counting", len(opened)) as update:
         found = run(opened, workers=workers, progress=update, **settings)
     lines, told = list(found.lines()), asdict(found)
+    lengths = None
     with show_plugin_traceback(strict):
         if template := make_template(**reading):
             is_large = len(opened) >= _MANY and os.name == "posix"  # elsewhere none can be started
@@ -78,4 +118,21 @@ def stats(
             lines += [("tokens trained on", f"{lengths.trained_share:.1%}")]
             lines += [(f"over {limit:,} tokens", f"{count:,}") for limit, count in over.items()]
             lines += [("not encoded", f"{len(lengths.failed):,}")] if lengths.failed else []
+    if near is not None:
+        with progress("comparing", len(opened)) as update:
+            groups = find_near_duplicates(
+                opened,
+                near,
+                similarity=similarity,
+                seed=seed,
+                workers=workers,
+                limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
+                progress=update,
+            ).groups
+        told["near_duplicates"] = {each.kind: asdict(each) for each in groups}
+        lines += [line for each in groups for line in each.lines()]
+    if plots is not None:
+        written = write_plots(plots, distributions(found, lengths))
+        told["plots"] = [str(path) for path in written]
+        lines += [("plots", f"{len(written):,} files in {plots}")]
     say(json.dumps(told) if as_json else columns(lines))

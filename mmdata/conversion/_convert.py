@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits, OnDamage
@@ -70,6 +70,9 @@ from mmdata.store.batch import ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
+
+if TYPE_CHECKING:
+    from mmdata.engine.local import Pool
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mmdata.mixture.cache import Cache, CacheSize
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
+from mmdata.mixture.near_duplicates import NearDuplicates, NearGroups, find_near_duplicates
 from mmdata.mixture.random_mapping import RandomMapping
-from mmdata.mixture.select import COLUMNS, SelectReport, merge, select
+from mmdata.mixture.select import COLUMNS, SelectReport, TokenColumn, merge, select
 from mmdata.mixture.strategy import Strategy
 
 __all__ = [
@@ -16,10 +17,14 @@ __all__ = [
     "Dataset",
     "MixConfig",
     "Mixture",
+    "NearDuplicates",
+    "NearGroups",
     "PlanRow",
     "RandomMapping",
     "SelectReport",
     "Strategy",
+    "TokenColumn",
+    "find_near_duplicates",
     "merge",
     "read_config",
     "select",

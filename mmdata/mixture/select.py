@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import load_optional
 from mmdata.engine.engine import Engine
 from mmdata.engine.open import EngineName
 from mmdata.engine.partitions import StorePartitions, split_store
-from mmdata.errors import ConfigError, UsageError
+from mmdata.errors import ConfigError, DataError, UsageError
 from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
+from mmdata.mixture.near_duplicates import NearKind, Similarity, find_near_duplicates
 from mmdata.mixture.strategy import Strategy
 from mmdata.rejects import Reject
+from mmdata.schema import Conversation
 from mmdata.storage._bucket import target_of
 from mmdata.store import Store
 from mmdata.store import open as open_store
@@ -36,25 +39,42 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "SelectReport", "merge", "select"]
+__all__ = ["COLUMNS", "SelectReport", "TokenColumn", "merge", "select"]
 
 _STORED: Final = (
     "id", "source", "split", "messages", "media", "extra", "tools", "rejected", "desirable",
 )  # fmt: skip
-COLUMNS: Final = (*_STORED, *FACTS)
+_TOKENS: Final = "tokens"
+COLUMNS: Final = (*_STORED, *FACTS, _TOKENS)
 """What an expression may name: the columns of a store, and what is counted of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenColumn:
+    """How the column ``tokens`` is counted: ``count`` returns the tokens of a conversation, or
+    raises :class:`mmdata.errors.DataError` if it cannot be read so; ``read_by`` is what the
+    manifest says of it. :func:`mmdata.report.count_tokens_by` makes that of a template.
+    """
+
+    count: Callable[[Conversation], int]
+    read_by: str
 
 
 @dataclass(frozen=True, slots=True)
 class SelectReport:
     """What became of the ``rows`` of a store: ``where`` of them were what was asked for, of these
-    ``duplicates`` said what another says, and ``selected`` are in the new ``store``.
+    ``duplicates`` said what another says and ``near_duplicates`` nearly so, and ``selected`` are in
+    the new ``store``. ``not_encoded`` rows have no ``tokens``: the template cannot read them, the
+    first of them for the ``fault``.
     """
 
     store: Path
     rows: int
     where: int
+    not_encoded: int
+    fault: str
     duplicates: int
+    near_duplicates: int
     selected: int
 
 
@@ -64,7 +84,10 @@ def select(
     store: str | Path,
     *,
     where: str | None = None,
+    tokens: TokenColumn | None = None,
     drop_duplicates: bool = False,
+    drop_near_duplicates: NearKind | None = None,
+    similarity: Similarity = 0.8,
     sample: str = "all",
     seed: int = 0,
     engine: EngineName | Engine = "local",
@@ -73,28 +96,38 @@ def select(
     partitions: PositiveInt | None = None,
     overwrite: bool = False,
     parquet: bool = False,
+    limits: Limits | None = None,
     progress: Progress = False,
 ) -> SelectReport:
     """Write those rows of ``source`` into a new store at ``store`` that ``where`` is true of.
 
     ``where`` is an expression of DuckDB's SQL over :data:`COLUMNS`: ``turns > 2 and split =
-    'train'``, ``media[1].duration < 30``, ``extra->>'category' = 'art'`` (package ``duckdb``).
-    Of the rows that say the same about the same media ``drop_duplicates`` leaves the first.
-    ``sample`` is what is taken of what is left then, as a mixture takes it: ``random:1000``,
-    ``first:10%``; random ones by ``seed``. The order stays. The rejects of ``source`` are those of
-    the new store too, and its manifest says what was selected of what. ``progress`` shows how far
-    it is, or is called with the number of rows so far, and 0.
+    'train'``, ``media[1].duration < 30``, ``extra->>'category' = 'art'`` (package ``duckdb``). The
+    column ``tokens`` is counted by ``tokens``, and null where that cannot read a row.
+    Of the rows that say the same about the same media ``drop_duplicates`` leaves the first, and
+    ``drop_near_duplicates`` of those that are nearly the same: ``texts``, or ``rows`` with their
+    pictures, by :func:`mmdata.mixture.find_near_duplicates`, which takes ``similarity``, ``seed``,
+    ``workers`` and ``limits``. ``sample`` is what is taken of what is left then, as a mixture takes
+    it: ``random:1000``, ``first:10%``; random ones by ``seed``. The order stays. The rejects of
+    ``source`` are those of the new store too, and its manifest says what was selected of what, and
+    which near duplicates were dropped by which rule. ``progress`` shows how far it is, or is called
+    with the number of rows so far, and 0.
 
     The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
     ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
     ``address``, or an engine that is open. This process goes through a small store by itself
-    (:func:`mmdata.engine.partitions.split_store`).
+    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found by this process, which
+    decodes pictures on ``workers`` of this machine.
 
     Raises:
-        ConfigError: the expression cannot be evaluated, or ``sample`` is not of its grammar.
-        UsageError: there is a store already and ``overwrite`` is off, or duckdb is not installed.
+        ConfigError: the expression cannot be evaluated, or names ``tokens`` and nothing counts
+            them; ``sample`` is not of its grammar.
+        UsageError: there is a store already and ``overwrite`` is off; the expression does not name
+            the ``tokens`` that are to be counted; or a package is not installed: duckdb, or one of
+            the extra ``report`` for near duplicates.
     """
     import numpy as np
+    import pyarrow as pa
 
     opened = source if isinstance(source, Store) else open_store(Path(source))
     target = target_of(store, "store")
@@ -102,44 +135,82 @@ def select(
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
 
-    chosen = {"where": where, "drop_duplicates": drop_duplicates, "sample": sample, "seed": seed}
-    root = opened.media_root
-    origin = Origin(
-        "selection",
-        chosen,
-        str(root) if root else None,
-        notes={"selected_of": {"store": str(opened.path), "fingerprint": opened.fingerprint}},
-    )
-    writer = StoreWriter(
-        target,
-        sources=list(opened.manifest.sources),
-        origin=origin,
-        overwrite=overwrite,
-        parquet=parquet,
-    )
-    with (
-        writer,
-        split_store(
-            opened, engine=engine, workers=workers, address=address, partitions=partitions
-        ) as parts,
-    ):
-        rows, hashes = _matching(parts, where, hashed=drop_duplicates)
+    if tokens is not None and _TOKENS not in _words(where or ""):
+        raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
+    if where is not None:  # what is wrong with it is said before any work
+        known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
+        with _open_session() as session:
+            _evaluate(session, where, arrow_schema().empty_table(), known, range(0))
+
+    chosen = {
+        "where": where,
+        "tokens": tokens.read_by if tokens else None,
+        "drop_duplicates": drop_duplicates,
+        "drop_near_duplicates": drop_near_duplicates,
+        "similarity": similarity,
+        "sample": sample,
+        "seed": seed,
+    }
+    notes: dict[str, Any] = {
+        "selected_of": {"store": str(opened.path), "fingerprint": opened.fingerprint}
+    }
+    with split_store(
+        opened, engine=engine, workers=workers, address=address, partitions=partitions
+    ) as parts:
+        counts = None if tokens is None else _count_tokens(parts, tokens.count)
+        rows, hashes = _matching(
+            parts, where, counts.column if counts else None, hashed=drop_duplicates
+        )
         matching = len(rows)
         if drop_duplicates:
             _, first = np.unique(hashes, return_index=True)
             rows = rows[np.sort(first)]
         unique = len(rows)
-        rows = rows[np.asarray(strategy.select(unique, seed), np.int64)]
+        if drop_near_duplicates is not None:
+            near = find_near_duplicates(
+                opened,
+                drop_near_duplicates,
+                rows=rows,
+                similarity=similarity,
+                seed=seed,
+                workers=workers,
+                limits=limits,
+            )
+            rows = rows[near.labels == np.arange(unique)]
+            notes["near_duplicates"] = {
+                "dropped": unique - len(rows),
+                "groups": {each.kind: asdict(each) for each in near.groups},
+            }
+        left = len(rows)
+        rows = rows[np.asarray(strategy.select(left, seed), np.int64)]
 
-        with show_progress(progress, "selecting", len(rows)) as update:
+        root = opened.media_root
+        writer = StoreWriter(
+            target,
+            sources=list(opened.manifest.sources),
+            origin=Origin("selection", chosen, str(root) if root else None, notes=notes),
+            overwrite=overwrite,
+            parquet=parquet,
+        )
+        with writer, show_progress(progress, "selecting", len(rows)) as update:
             for columns in parts.map(_take, _split_by_batch(opened, rows)):
                 count = columns.num_rows
                 origins = Origins([""] * count, range(count), [None] * count)
                 writer.write(ConversationBatch(columns, origins, range(count)))
                 update(writer.rows, 0)
-        for line in opened.rejects():
-            writer.reject(Reject.of(line))
-    return SelectReport(target, len(opened), matching, matching - unique, len(rows))
+            for line in opened.rejects():
+                writer.reject(Reject.of(line))
+    faults = counts.faults if counts else []
+    return SelectReport(
+        target,
+        len(opened),
+        where=matching,
+        not_encoded=len(faults),
+        fault=next(iter(faults), ""),
+        duplicates=matching - unique,
+        near_duplicates=unique - left,
+        selected=len(rows),
+    )
 
 
 @checked
@@ -184,8 +255,41 @@ class _Keys:
     facts: Mapping[str, NDArray[np.int64]]
 
 
+class _TokenCounts(NamedTuple):
+    """Tokens of rows, (rows,) int64, null where a row cannot be encoded, and why not."""
+
+    column: pa.Array
+    faults: list[str]
+
+
+def _count_tokens(parts: StorePartitions, count: Callable[[Conversation], int]) -> _TokenCounts:
+    import pyarrow as pa
+
+    tasks = ((rows, count) for rows in parts.ranges)
+    none = _TokenCounts(pa.nulls(0, pa.int64()), [])  # there may be no part
+    found = [none, *parts.map(_count_tokens_of, tasks)]
+    faults = [fault for counts in found for fault in counts.faults]
+    return _TokenCounts(pa.concat_arrays([counts.column for counts in found]), faults)
+
+
+def _count_tokens_of(
+    store: Store, rows: range, count: Callable[[Conversation], int]
+) -> _TokenCounts:
+    import pyarrow as pa
+
+    counts: list[int | None] = []
+    faults: list[str] = []
+    for conversation in store.rows(located=True)[rows.start : rows.stop]:
+        try:
+            counts.append(count(conversation))
+        except DataError as error:
+            counts.append(None)
+            faults.append(str(error))
+    return _TokenCounts(pa.array(counts, pa.int64()), faults)
+
+
 def _matching(
-    parts: StorePartitions, where: str | None, *, hashed: bool
+    parts: StorePartitions, where: str | None, tokens: pa.Array | None, *, hashed: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Return the numbers of the rows that ``where`` is true of, ascending, and where they are
     ``hashed`` the hashes of what they say.
@@ -193,15 +297,20 @@ def _matching(
     import numpy as np
     import pyarrow as pa
 
-    if where is not None:  # what is wrong with it is said before any work
-        with _open_session() as session:
-            _evaluate(session, where, arrow_schema().empty_table(), {}, range(0))
-
     # Of a store that this process goes through, the table is mapped: only the columns named are
     # looked at, and by all cores.
     whole = where if where and (parts.engine is None or _sees_other_rows(where)) else None
     facts = _named(FACTS, whole) if whole else []
-    tasks = ((rows, None if whole else where, facts, hashed) for rows in parts.ranges)
+    tasks = (
+        (
+            rows,
+            None if whole else where,
+            None if tokens is None else tokens[rows.start : rows.stop],
+            facts,
+            hashed,
+        )
+        for rows in parts.ranges
+    )
     none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
     found = [_Keys(*none, {}), *(keys for some in parts.map(_find_keys, tasks) for keys in some)]
 
@@ -211,7 +320,7 @@ def _matching(
         known = {
             name: pa.chunked_array([keys.facts[name] for keys in found[1:]], pa.int64())
             for name in facts
-        }
+        } | ({} if tokens is None else {_TOKENS: tokens})
         with _open_session() as session:
             numbers = range(len(parts.store))
             rows = _evaluate(session, whole, parts.store.table, known, numbers)
@@ -220,9 +329,14 @@ def _matching(
 
 
 def _find_keys(
-    store: Store, rows: range, where: str | None, facts: Sequence[str], hashed: bool
+    store: Store,
+    rows: range,
+    where: str | None,
+    tokens: pa.Array | None,
+    facts: Sequence[str],
+    hashed: bool,
 ) -> list[_Keys]:
-    """Return the keys of some rows, batch by batch."""
+    """Return the keys of some rows, batch by batch; ``tokens`` are those of these rows."""
     import numpy as np
     import pyarrow as pa
 
@@ -239,6 +353,8 @@ def _find_keys(
             if where is not None:
                 counted = row_facts(columns, _named(FACTS, where))
                 known = {name: integers(values) for name, values in counted.items()}
+                if tokens is not None:
+                    known[_TOKENS] = tokens[first - rows.start : numbers.stop - rows.start]
                 kept = _evaluate(session, where, pa.table(columns), known, numbers)
             hashes = hash_rows(columns)[kept - first] if hashed else np.zeros(0, np.uint64)
             found.append(_Keys(kept, hashes, row_facts(columns, facts)))
@@ -276,14 +392,15 @@ def _evaluate(
 ) -> NDArray[np.int64]:
     """Return which of the ``numbers`` of some rows ``where`` is true of, ascending.
 
-    ``facts`` are those of the rows that it names; one that is missing is null.
+    ``facts`` are those of the rows that it names, and tokens where they are counted; one of the
+    others that is missing is null.
     """
     import duckdb
     import numpy as np
     import pyarrow as pa
 
     table = columns.select(_named(_STORED, where))
-    for name in _named(FACTS, where):
+    for name in _named({**FACTS, **facts}, where):
         values = facts[name] if name in facts else pa.nulls(len(numbers), pa.int64())
         table = table.append_column(name, values)
     table = table.append_column("row_number_", pa.array(_spelled(numbers)))
@@ -295,6 +412,12 @@ def _evaluate(
             raise ConfigError(f"where {where!r}: it must be one expression")
         found = session.execute(query).fetchnumpy()["row_number_"]
     except duckdb.Error as error:
+        # Only what reads the expression can tell a column from the text of that name.
+        if _TOKENS not in facts and f'"{_TOKENS}"' in str(error):
+            raise ConfigError(
+                f"where {where!r}: tokens are counted as a model family reads a row; name it: "
+                "--template FAMILY --tokenizer FILE, or tokens=count_tokens_by(template)"
+            ) from error
         raise ConfigError(
             f"where {where!r}: {error}\nAn expression may name {', '.join(COLUMNS)}."
         ) from error

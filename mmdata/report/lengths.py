@@ -5,7 +5,8 @@ and how much of them is trained on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import PositiveInt, checked
@@ -13,6 +14,7 @@ from mmdata.engine.engine import Engine, raise_errors, run_jobs
 from mmdata.engine.open import EngineName, check_address, split_evenly, use_engine
 from mmdata.engine.partitions import PARTITIONS_A_WORKER
 from mmdata.errors import MediaError, TokenError
+from mmdata.mixture import TokenColumn
 from mmdata.report.statistics import Spread
 from mmdata.schema import Conversation
 from mmdata.templates import Template
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Lengths", "measure_lengths"]
+__all__ = ["Lengths", "count_tokens_by", "measure_lengths"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +107,27 @@ class Lengths:
             )
 
         return "\n".join(lines)
+
+
+@checked
+def count_tokens_by(template: Template) -> TokenColumn:
+    """Return how :func:`mmdata.mixture.select` is to count ``tokens``: as ``template`` reads a row,
+    before any cut.
+    """
+    whole: Any = replace(template, max_length=None)  # type: ignore[type-var]  # every template is a dataclass
+    told = ", ".join(
+        f"{field.name}={getattr(whole, field.name)!r}"
+        for field in fields(whole)
+        if field.init and field.name != "tokenizer"
+    )
+    return TokenColumn(
+        partial(_count_tokens, whole),
+        f"{type(whole).__name__}({told}), {whole.tokenizer.vocab_size:,} tokens",
+    )
+
+
+def _count_tokens(template: Template, conversation: Conversation) -> int:
+    return len(encode(template, conversation))
 
 
 @checked

@@ -14,6 +14,7 @@ from mmdata._tools.progress import Progress, show_progress
 from mmdata.engine.engine import Engine
 from mmdata.engine.open import EngineName
 from mmdata.engine.partitions import split_store
+from mmdata.report.histogram import Histogram
 from mmdata.store import Store
 from mmdata.store.arrays import list_values
 from mmdata.store.contents import hash_rows
@@ -74,6 +75,8 @@ class Statistics:
     - ``spreads``: of rows their ``turns``, ``words``, ``characters`` and ``media_per_row``, without
       rejected endings; of the media of which they are known ``width`` and ``height`` in pixels,
       ``duration`` in seconds, ``fps`` and ``num_frames``;
+    - ``histograms`` of the same, and of the share of its characters that a row is trained on
+      (``trained_characters``);
     - ``sizes``, the most frequent, as (width, height, media);
     - ``trained_characters``: the share of the characters of texts that a model is trained on.
     """
@@ -82,6 +85,7 @@ class Statistics:
     counts: Mapping[str, Mapping[str, int]]
     numbers: Mapping[str, int]
     spreads: Mapping[str, Spread]
+    histograms: Mapping[str, Histogram]
     sizes: tuple[tuple[int, int, int], ...]
     trained_characters: float
 
@@ -157,6 +161,10 @@ def stats(
         },
         numbers={**numbers, "duplicates": len(hashes) - len(np.unique(hashes))},
         spreads={name: Spread.of(together(name)) for name in _SPREADS},
+        histograms={
+            **{name: Histogram.of(together(name)) for name in _SPREADS},
+            "trained_characters": Histogram.of(together("trained_share")),
+        },
         sizes=tuple((int(w), int(h), n) for (w, h), n in sizes.most_common(_MOST_SIZES)),
         trained_characters=float(
             together("trained_characters").sum() / max(together("characters").sum(), 1)
@@ -209,6 +217,7 @@ def _count(columns: pa.RecordBatch) -> _Counts:
     values: dict[str, NDArray[Any]] = {
         "hashes": hash_rows(columns),
         **facts,
+        "trained_share": facts["trained_characters"] / facts["characters"].clip(1),
         **{name: _known(about.field(name)) for name in ("duration", "fps", "num_frames")},
         "width": width,
         "height": height,

@@ -10,7 +10,13 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mmdata.store.arrays import flag_bytes, struct_fields, valid_bytes
+from mmdata.store.arrays import (
+    flag_bytes,
+    list_lengths,
+    list_values,
+    struct_fields,
+    valid_bytes,
+)
 from mmdata.store.batch import ConversationBatch
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
     Hashes: TypeAlias = NDArray[np.uint64]
 
-__all__ = ["hash_contents", "hash_rows"]
+__all__ = ["hash_besides_texts", "hash_contents", "hash_media", "hash_rows", "mix", "part_bounds"]
 
 _WORDS: Final = frozenset({"role", "type"})
 """Columns of words which the first four letters tell apart;
@@ -52,7 +58,56 @@ def hash_rows(columns: pa.RecordBatch) -> Hashes:
     total = np.zeros(columns.num_rows, np.uint64)
     for name in _SAID:
         total += _hash(columns.column(name), bounds, name)
-    return _mix(total)
+    return mix(total)
+
+
+def hash_media(columns: pa.RecordBatch) -> Hashes:
+    """Return for each medium of all rows 64 bits that stand for all that is known of it, (media,)
+    uint64.
+    """
+    import numpy as np
+
+    media = list_values(columns.column("media"))
+    return _hash(media, np.arange(len(media) + 1), "media")
+
+
+def hash_besides_texts(columns: pa.RecordBatch, media: Hashes) -> Hashes:
+    """Return for each row 64 bits that stand for what it holds besides its texts, (rows,) uint64:
+    the boxes and times in it, its tools and judgement, and its media, for each of which ``media``,
+    (media,), has a number.
+    """
+    import numpy as np
+
+    rows = np.arange(columns.num_rows + 1)
+    total = sum(
+        (_hash(columns.column(name), rows, name) for name in ("tools", "desirable")),
+        np.zeros(columns.num_rows, np.uint64),
+    )
+    of_rows = np.concatenate([[0], np.cumsum(list_lengths(columns.column("media")))])
+    total += _sum(media, np.ones(len(media), np.uint64), of_rows, "media")
+
+    for name in ("messages", "rejected"):
+        messages = columns.column(name)
+        if messages.null_count == len(messages):
+            continue
+        content = list_values(messages).field("content")
+        bounds = part_bounds(messages)
+        for field in ("boxes", "start", "end"):
+            total += _hash(list_values(content).field(field), bounds, f"{name}.{field}")
+    return mix(total)
+
+
+def part_bounds(messages: pa.ListArray) -> NDArray[Any]:
+    """Return where among all parts of the messages those of each row begin, and where the last
+    end, (rows + 1,).
+    """
+    import numpy as np
+
+    parts = list_lengths(list_values(messages).field("content"))
+    of_messages = np.concatenate([[0], np.cumsum(parts)])
+    of_rows = np.concatenate([[0], np.cumsum(list_lengths(messages))])
+    found: NDArray[Any] = of_messages[of_rows]
+    return found
 
 
 def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
@@ -113,9 +168,9 @@ def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hash
     # Without its place, a value would count the same wherever in its row it stands.
     counts = np.diff(bounds)
     places = np.arange(bounds[0], bounds[-1]) - np.repeat(bounds[:-1], counts)
-    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path)))
+    salted = mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path)))
     salted += places.astype(np.uint64)
-    hashes = _mix(salted) * there[bounds[0] : bounds[-1]]  # nulls add nothing
+    hashes = mix(salted) * there[bounds[0] : bounds[-1]]  # nulls add nothing
 
     # Running sums overflow, and so do their differences: modulo 2**64 these are the rows' sums.
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
@@ -133,7 +188,7 @@ def _hash_bytes(array: pa.Array, inside: NDArray[Any], path: str) -> Hashes:
     digest, places = xxhash.xxh3_64_intdigest, inside.tolist()
     data = memoryview(array.buffers()[2] or b"")
     hashes = [digest(data[start:end]) for start, end in pairwise(places)]
-    found: Hashes = _mix(np.array(hashes, np.uint64) + np.uint64(_salt(path))) * (
+    found: Hashes = mix(np.array(hashes, np.uint64) + np.uint64(_salt(path))) * (
         np.diff(inside) > 0
     )
     return found
@@ -169,7 +224,7 @@ def _as_numbers(array: pa.Array) -> Hashes:
     return data.astype(np.uint64)[:, None]
 
 
-def _mix(values: Hashes) -> Hashes:
+def mix(values: Hashes) -> Hashes:
     """Return values scattered over all 64 bits:
     the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
     """

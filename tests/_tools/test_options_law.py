@@ -66,6 +66,7 @@ INTERNAL: Final = {
 }
 RESULTS: Final = {
     "mmdata.formats._format.Sample": "what a source begins with, made by detect",
+    "mmdata.mixture.near_duplicates.NearGroups": "what a store was found to hold",
     "mmdata.pipeline.batch.Batch": "made by a stream",
     "mmdata.report.lengths.Lengths": "what a store was found to hold",
     "mmdata.conversion.probe.Probe": "what a file was found to be",

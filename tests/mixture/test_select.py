@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pictures
 
 import mmdata
 from mmdata.errors import ConfigError, UsageError
 from mmdata.mixture import merge, select
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, replace
+from mmdata.report import count_tokens_by
+from mmdata.schema import Conversation, Media, assistant, replace, user
 from mmdata.store import Store
 from tests.conversations import conversations, plain
 from tests.stores import numbered, write
+from tests.templates.families import FAMILIES, Family, said
 
 # An expression, and what it says of a conversation.
 EXPRESSIONS: dict[str, Callable[[Conversation], bool] | None] = {
@@ -51,6 +55,50 @@ def test_the_rows_that_an_expression_is_true_of_are_selected_unchanged(
     wanted = [row for row in store if is_wanted(row)]
     assert list(mmdata.open(folder / "some")) == wanted
     assert (report.rows, report.selected) == (len(rows), len(wanted))
+
+
+@pytest.mark.parametrize("family", FAMILIES[:3], ids=str)
+def test_tokens_are_those_that_a_template_makes_of_a_row_before_any_cut(
+    family: Family, tmp_path: Path
+) -> None:
+    rows = [replace(said("yes " * n), id=f"{n}") for n in range(9)]
+    store = write(tmp_path / "store", rows)
+    limit = len(family.template().encode(rows[4]))
+    counted = count_tokens_by(family.template(max_length=1))
+
+    report = select(store, tmp_path / "some", where=f"tokens <= {limit}", tokens=counted)
+
+    some = mmdata.open(tmp_path / "some")
+    assert list(some) == [row for row in store if len(family.template().encode(row)) <= limit]
+    assert 4 < report.selected < 9
+    assert some.manifest.options["tokens"] == counted.read_by
+    assert type(family.template()).__name__ in counted.read_by
+
+
+def test_a_row_that_a_template_cannot_read_has_no_tokens_and_is_counted(tmp_path: Path) -> None:
+    rows = [said("yes"), replace(said("yes", "What?", Media("video", "a.mp4")), id="clip")]
+    store = write(tmp_path / "store", rows)
+    counted = count_tokens_by(FAMILIES[0].template())
+
+    report = select(store, tmp_path / "none", where="tokens is null", tokens=counted)
+
+    assert [row.id for row in mmdata.open(tmp_path / "none")] == ["clip"]
+    assert report.not_encoded == 1
+    assert report.fault
+
+
+def test_tokens_are_counted_for_nobody_who_does_not_name_them(tmp_path: Path) -> None:
+    store = numbered(tmp_path / "store", 3)
+    counted = count_tokens_by(FAMILIES[0].template())
+
+    with pytest.raises(ConfigError, match=r"'tokens > 1'.*--template FAMILY --tokenizer FILE"):
+        select(store, tmp_path / "some", where="tokens > 1")
+    with pytest.raises(UsageError, match="names them, found 'turns > 1'"):
+        select(store, tmp_path / "some", where="turns > 1", tokens=counted)
+    assert not (tmp_path / "some").exists()
+
+    report = select(store, tmp_path / "some", where="source != 'tokens'")
+    assert report.selected == 3
 
 
 def test_an_expression_sees_all_rows_at_once(tmp_path: Path) -> None:
@@ -91,6 +139,43 @@ def test_duplicates_are_dropped_but_for_the_first_of_what_is_asked_for(tmp_path:
 
     assert [row.id for row in mmdata.open(tmp_path / "some")] == ["c1", "again"]
     assert (report.where, report.duplicates, report.selected) == (3, 1, 2)
+
+
+def test_near_duplicates_are_dropped_but_for_the_first_of_what_is_asked_for_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    some = [f"w{n}" for n in range(200)]
+    rows = [
+        Conversation(f"{n}", (user("Go on."), assistant(" ".join([*some[:n], "else", *some[n:]]))))
+        for n in range(4)
+    ]
+    store = write(tmp_path / "store", [*rows, plain(9)])
+
+    report = select(store, tmp_path / "some", where="id != '0'", drop_near_duplicates="texts")
+
+    some_rows = mmdata.open(tmp_path / "some")
+    assert [row.id for row in some_rows] == ["1", "c9"]
+    assert (report.where, report.near_duplicates, report.selected) == (4, 2, 2)
+    told = some_rows.manifest.notes["near_duplicates"]["groups"]["texts"]
+    assert (told["duplicates"], told["examples"]) == (2, [["1", "2", "3"]])
+    assert "80% of runs of 5 words" in told["rule"]
+    assert some_rows.manifest.options["drop_near_duplicates"] == "texts"
+
+
+def test_rows_that_say_the_same_of_other_pictures_stay(tmp_path: Path) -> None:
+    def about(name: str, level: int) -> Conversation:
+        out = io.BytesIO()
+        picture = Pictures.linear_gradient("L").rotate(level)
+        picture.save(out, "PNG")
+        medium = Media("image", bytes=out.getvalue())
+        return Conversation(name, (user("What is it?"), assistant("A picture.")), (medium,))
+
+    store = write(tmp_path / "store", [about("a", 0), about("b", 90), about("c", 0)])
+
+    texts = select(store, tmp_path / "texts", drop_near_duplicates="texts")
+    rows = select(store, tmp_path / "rows", drop_near_duplicates="rows", workers=1)
+
+    assert (texts.selected, rows.selected) == (1, 2)
 
 
 def test_a_selection_says_what_it_was_made_of_and_keeps_the_rejects(tmp_path: Path) -> None:

@@ -132,6 +132,25 @@ def test_search_and_filters_leave_what_they_say(opened: Opened) -> None:
     assert page.inner_text("#shown") == "3 of 5 shown"
 
 
+def test_distributions_are_drawn_in_the_colours_of_the_page(opened: Opened) -> None:
+    page = opened.page
+    page.click("#plots summary")
+    page.set_viewport_size({"width": 360, "height": 700})
+
+    titles = page.eval_on_selector_all(".plots [role=img]", "all => all.map(e => e.ariaLabel)")
+    assert "tokens of a row" in titles
+    assert "words of a row" in titles
+    plots = page.locator(".plots svg")
+    assert plots.count() == len(titles)
+    assert all(plot.is_visible() for plot in plots.all())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    ink = "getComputedStyle(document.querySelector('.plots text')).fill"
+    light = page.evaluate(ink)
+    page.click("#theme")
+    assert page.evaluate(ink) != light
+    assert opened.said == []
+
+
 def test_keys_go_through_the_cards(opened: Opened) -> None:
     page = opened.page
     press = page.keyboard.press

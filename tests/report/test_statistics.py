@@ -50,6 +50,10 @@ def test_the_numbers_are_those_that_counting_row_by_row_gives(
         np.array([sum(len(text) for text, _ in row) for row in texts])
     )
     assert found.spreads["media_per_row"] == Spread.of(np.array([len(row.media) for row in rows]))
+    for name, histogram in found.histograms.items():
+        if name in found.spreads:
+            assert sum(histogram.counts) == found.spreads[name].count
+    assert sum(found.histograms["trained_characters"].counts) == len(rows)
     assert found.spreads["duration"].count == sum(m.duration is not None for m in media)
     assert found.numbers["pairs"] == sum(row.rejected is not None for row in rows)
     assert found.numbers["judged_good"] == sum(row.desirable is True for row in rows)

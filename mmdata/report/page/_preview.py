@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -19,7 +19,10 @@ from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.terminal import one_line
 from mmdata.errors import UsageError
 from mmdata.rejects import Reason
+from mmdata.report.lengths import measure_lengths
 from mmdata.report.page._cards import Card, make_card
+from mmdata.report.plots import Distribution, distributions, draw_svg
+from mmdata.report.statistics import stats
 from mmdata.store import Store
 from mmdata.templates import Template
 
@@ -81,10 +84,11 @@ def preview(
     Of each it shows the turns, the media (of a video the frames that ``template`` takes, or eight
     evenly spread, with their times), boxes on pictures, rejected endings beside the better ones,
     and with ``template`` its tokens, those that are trained on apart from the others. The account
-    of the store comes first: rejects by reason with examples, fields in ``extra``, oddities. The
-    page is one file that fetches nothing, below 20 MB for any number of rows; what has no room is
-    left out and said to be. ``progress`` shows how far it is, or is called with the number of
-    conversations so far, and 0.
+    of the store comes first: rejects by reason with examples, fields in ``extra``, oddities; then,
+    where matplotlib is installed, distributions of the whole store, and of the tokens of the rows
+    that are shown. The page is one file that fetches nothing, below 20 MB for any number of rows;
+    what has no room is left out and said to be. ``progress`` shows how far it is, or is called with
+    the number of conversations so far, and 0.
 
     Raises:
         UsageError: the page is there and ``overwrite`` is not said, or its folder is not there.
@@ -105,7 +109,12 @@ def preview(
             update(done, 0)
             cards.append(make_card(opened, row, template, room))
 
-    _write_whole(target, _render(opened, cards, template))
+    lengths = None
+    if template is not None:
+        read = [opened.located(card.row) for card in cards if not card.fault]
+        lengths = measure_lengths(read, template)
+    plots, missing = _draw_plots(distributions(stats(opened), lengths))
+    _write_whole(target, _render(opened, cards, template, plots, missing))
     return PreviewReport(target, len(cards), sum(map(_has_fault, cards)))
 
 
@@ -113,7 +122,25 @@ def _has_fault(card: Card) -> bool:
     return bool(card.fault) or any(medium.fault for medium in card.media)
 
 
-def _render(store: Store, cards: list[Card], template: Template | None) -> str:
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """A distribution on the page."""
+
+    title: str
+    svg: str
+
+
+def _draw_plots(drawn: Iterable[Distribution]) -> tuple[list[_Plot], str]:
+    """Return the distributions as elements of SVG, or none and why."""
+    try:
+        return [_Plot(each.title, draw_svg(each)) for each in drawn], ""
+    except UsageError as error:  # matplotlib is an extra: a page can do without
+        return [], str(error)
+
+
+def _render(
+    store: Store, cards: list[Card], template: Template | None, plots: list[_Plot], missing: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # With autoescape, text from data stays text, whatever it says; the page's policy lets nothing
@@ -129,6 +156,8 @@ def _render(store: Store, cards: list[Card], template: Template | None) -> str:
         sources=sorted({card.source for card in cards}),
         splits=sorted({card.split for card in cards}),
         template=type(template).__name__ if template is not None else "",
+        plots=plots,
+        no_plots=missing,
         style=_asset("page.css"),
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
