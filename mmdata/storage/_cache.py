@@ -35,7 +35,7 @@ from mmdata._tools.requirements import load_posix
 
 __all__ = ["CacheEntry", "KnownContent", "MediaCache", "media_cache"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.storage")
 
 _BLOCK: Final = 1 << 15
 _PAGE: Final = 1 << 12  # what file systems give a file at a time
