@@ -45,6 +45,8 @@ _STORED: Final = (
     "id", "source", "split", "messages", "media", "extra", "tools", "rejected", "desirable",
 )  # fmt: skip
 _TOKENS: Final = "tokens"
+_CHANGING: Final = re.compile(r"\b(random|(?:gen_random_)?uuid(?:v[0-9])?|now|today)\s*\(", re.I)
+"""Functions of DuckDB that do not depend on the rows alone."""
 COLUMNS: Final = (*_STORED, *FACTS, _TOKENS)
 """What an expression may name: the columns of a store, and what is counted of a row."""
 
@@ -137,6 +139,11 @@ def select(
 
     if tokens is not None and _TOKENS not in _words(where or ""):
         raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
+    if changing := _CHANGING.search(where or ""):
+        raise ConfigError(
+            f"where {where!r}: {changing[1]}() says something else at each run, and so would the "
+            "rows be others; --sample random:10% draws by a seed"
+        )
     if where is not None:  # what is wrong with it is said before any work
         known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
         with _open_session() as session:
@@ -192,14 +199,8 @@ def select(
             overwrite=overwrite,
             parquet=parquet,
         )
-        with writer, show_progress(progress, "selecting", len(rows)) as update:
-            for columns in parts.map(_take, _split_by_batch(opened, rows)):
-                count = columns.num_rows
-                origins = Origins([""] * count, range(count), [None] * count)
-                writer.write(ConversationBatch(columns, origins, range(count)))
-                update(writer.rows, 0)
-            for line in opened.rejects():
-                writer.reject(Reject.of(line))
+        with show_progress(progress, "selecting", len(rows)) as update:
+            _write_rows(parts, rows, writer, update)
     faults = counts.faults if counts else []
     return SelectReport(
         target,
@@ -237,6 +238,23 @@ def merge(
         return write_mixture(
             mixture, Path(store), overwrite=overwrite, parquet=parquet, progress=update
         )
+
+
+def _write_rows(
+    parts: StorePartitions,
+    rows: NDArray[np.int64],
+    writer: StoreWriter,
+    update: Callable[[int, int], object],
+) -> None:
+    """Write these rows of a store, and all of its rejects, into a new one."""
+    with writer:
+        for columns in parts.map(_take, _split_by_batch(parts.store, rows)):
+            count = columns.num_rows
+            origins = Origins([""] * count, range(count), [None] * count)
+            writer.write(ConversationBatch(columns, origins, range(count)))
+            update(writer.rows, 0)
+        for line in parts.store.rejects():
+            writer.reject(Reject.of(line))
 
 
 # --- which rows

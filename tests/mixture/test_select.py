@@ -130,6 +130,20 @@ def test_an_expression_that_cannot_be_evaluated_is_refused_and_nothing_is_writte
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize(
+    "call", ["random() < 0.1", "Random ( ) < 0.1", "id = uuid()", "now() > '2'"]
+)
+def test_an_expression_that_chooses_other_rows_at_each_run_is_refused(
+    call: str, tmp_path: Path
+) -> None:
+    store = numbered(tmp_path / "store", 3)
+
+    with pytest.raises(ConfigError, match=r"at each run.*--sample random:10%"):
+        select(store, tmp_path / "some", where=call)
+
+    assert select(store, tmp_path / "some", where="source != 'random'").selected == 3
+
+
 def test_duplicates_are_dropped_but_for_the_first_of_what_is_asked_for(tmp_path: Path) -> None:
     first, second = plain(0), plain(1)
     rows = [first, second, replace(first, id="again"), replace(second, id="twice", extra={"a": 1})]
