@@ -18,11 +18,13 @@ from mmdata.cli._shared import (
     JSON,
     LIMITS,
     MEDIA_CACHE,
+    OUTPUT,
     OVERWRITE,
     PARQUET,
     STORE,
     WORKERS,
     key_values,
+    seed_of,
 )
 
 __all__ = ["convert"]
@@ -38,9 +40,7 @@ Examples:
 )
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("sources", nargs=-1, required=True, type=STORE)
-@click.option(
-    "-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear."
-)
+@OUTPUT
 @click.option(
     "--option",
     "options",
@@ -61,13 +61,7 @@ Examples:
     show_default=True,
     help="What shares keep together: rows about one medium, or of one id.",
 )
-@click.option(
-    "--seed",
-    type=CONVERT("seed"),
-    default=0,
-    show_default=True,
-    help="Another seed divides into other shares.",
-)
+@seed_of("mmdata.conversion:convert", "divides into other shares")
 @click.option(
     "--check",
     type=CONVERT("check"),

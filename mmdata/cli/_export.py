@@ -14,11 +14,7 @@ import click
 import mmdata
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
-from mmdata.cli._shared import (
-    JSON,
-    STORE,
-    key_values,
-)
+from mmdata.cli._shared import JSON, MOVED, STORE, key_values
 from mmdata.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +59,7 @@ Examples:
     show_default=True,
     help="How paths are spelt: as the store has them, below the media root, or absolute.",
 )
-@click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
+@MOVED
 @click.option(
     "--frames",
     type=_EXPORT("frames"),

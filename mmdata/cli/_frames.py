@@ -17,6 +17,8 @@ from mmdata.cli._shared import (
     JSON,
     LIMITS,
     MEDIA_CACHE,
+    MOVED,
+    OUTPUT,
     OVERWRITE,
     PARTITIONS,
     STORE,
@@ -37,9 +39,7 @@ Example:
 """
 )
 @click.argument("source", metavar="STORE", type=STORE)
-@click.option(
-    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
-)
+@OUTPUT
 @click.option(
     "--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ..."
 )
@@ -58,7 +58,7 @@ Example:
 @click.option("--pad", type=_FRAMES("pad"), default="none", show_default=True)
 @click.option("--snap", type=_FRAMES("snap"), default="exact", show_default=True)
 @LIMITS
-@click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
+@MOVED
 @MEDIA_CACHE
 @WORKERS
 @ENGINE

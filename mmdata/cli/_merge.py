@@ -8,16 +8,14 @@ from pathlib import Path
 import click
 
 from mmdata.cli._say import say
-from mmdata.cli._shared import OVERWRITE, PARQUET, STORE
+from mmdata.cli._shared import OUTPUT, OVERWRITE, PARQUET, STORE
 
 __all__ = ["merge"]
 
 
 @click.command()
 @click.argument("sources", metavar="STORE...", nargs=-1, required=True, type=STORE)
-@click.option(
-    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
-)
+@OUTPUT
 @OVERWRITE
 @PARQUET
 def merge(sources: Sequence[Path], store: Path, overwrite: bool, parquet: bool) -> None:

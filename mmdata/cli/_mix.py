@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, size_text
-from mmdata.cli._shared import JSON, OVERWRITE, PARQUET, STORE
+from mmdata.cli._shared import JSON, OVERWRITE, PARQUET, STORE, seed_of
 from mmdata.errors import DataError, UsageError
 from mmdata.store.layout import REJECTS
 
@@ -37,12 +36,7 @@ Examples:
 @click.argument("config", type=STORE, required=False)
 @click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
 @click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
-@click.option(
-    "--seed",
-    type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"),
-    default=0,
-    show_default=True,
-)
+@seed_of("mmdata.mixture:Mixture.from_yaml", "draws other rows")
 @OVERWRITE
 @PARQUET
 @click.option(

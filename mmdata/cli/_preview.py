@@ -13,12 +13,7 @@ import click
 import mmdata
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import say, show_plugin_traceback
-from mmdata.cli._shared import (
-    JSON,
-    STORE,
-    TEMPLATE,
-    make_template,
-)
+from mmdata.cli._shared import JSON, STORE, TEMPLATE, make_template, seed_of
 
 __all__ = ["preview"]
 
@@ -40,13 +35,7 @@ Example:
 @click.option(
     "--rows", type=_PREVIEW("rows"), default=200, show_default=True, help="Conversations to show."
 )
-@click.option(
-    "--seed",
-    type=_PREVIEW("seed"),
-    default=0,
-    show_default=True,
-    help="Another seed draws other rows.",
-)
+@seed_of("mmdata.report:preview", "draws other rows")
 @click.option("--overwrite", is_flag=True, help="Replace the page that is there.")
 @JSON
 def preview(

@@ -19,12 +19,14 @@ from mmdata.cli._shared import (
     COSTS,
     COUNTING,
     JSON,
+    OUTPUT,
     OVERWRITE,
     PARQUET,
     SIMILARITY,
     STORE,
     TEMPLATE,
     make_template,
+    seed_of,
 )
 from mmdata.errors import DataError
 
@@ -47,9 +49,7 @@ Examples:
 """
 )
 @click.argument("source", metavar="STORE", type=STORE)
-@click.option(
-    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
-)
+@OUTPUT
 @click.option("--where", metavar="EXPRESSION", help="Keep the rows that this is true of.")
 @TEMPLATE
 @click.option(
@@ -71,13 +71,7 @@ Examples:
     show_default=True,
     help="Which of what is left: random:1000, first:10%, end:5 ...",
 )
-@click.option(
-    "--seed",
-    type=_SELECT("seed"),
-    default=0,
-    show_default=True,
-    help="Another seed draws other rows, and estimates similarities anew.",
-)
+@seed_of("mmdata.mixture:select", "draws other rows, and estimates similarities anew")
 @COUNTING
 @COSTS
 @OVERWRITE

@@ -26,6 +26,8 @@ __all__ = [
     "JSON",
     "LIMITS",
     "MEDIA_CACHE",
+    "MOVED",
+    "OUTPUT",
     "OVERWRITE",
     "PARQUET",
     "PARTITIONS",
@@ -36,6 +38,7 @@ __all__ = [
     "WORKERS",
     "key_values",
     "make_template",
+    "seed_of",
 ]
 
 
@@ -57,12 +60,33 @@ CONVERT = partial(OptionType, "mmdata.conversion:convert")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
+OUTPUT = click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear."
+)
+MOVED = click.option(
+    "--media-root", type=STORE, help="Where the media are now, if they have moved."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 PARQUET = click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 STRICT = click.option(
     "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
 )
+
+
+def seed_of(function: str, what: str) -> Decorator:
+    """Return the option of a command that draws by the ``seed`` of a function; ``what`` another
+    does.
+    """
+    return click.option(
+        "--seed",
+        type=OptionType(function, "seed"),
+        default=0,
+        show_default=True,
+        help=f"Another seed {what}.",
+    )
+
+
 _LIMIT: Final = "mmdata._tools.limits:Limits.__init__"
 _USUAL: Final = Limits()
 

@@ -25,6 +25,7 @@ from mmdata.cli._shared import (
     STORE,
     TEMPLATE,
     make_template,
+    seed_of,
 )
 
 if TYPE_CHECKING:
@@ -55,13 +56,7 @@ _MANY: Final = 10_000
     "pictures are decoded.",
 )
 @SIMILARITY
-@click.option(
-    "--seed",
-    type=_NEAR("seed"),
-    default=0,
-    show_default=True,
-    help="Another seed estimates similarities anew.",
-)
+@seed_of("mmdata.mixture:find_near_duplicates", "estimates similarities anew")
 @click.option(
     "--plots",
     type=STORE,
