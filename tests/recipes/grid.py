@@ -5,7 +5,7 @@
 starts 1, 2 and 4 processes of msrun, which go through all cells of the grid one after the other, as
 starting MindSpore takes longer than training a tiny model does. It prints by how much losses,
 norms and final weights differ from those of one process that holds all and recomputes nothing, and
-fails if anything differs by more than 1e-5, or an answer by a token.
+fails if losses or weights differ by more than 1e-5, or an answer by a token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from tests.models.samples import VOCABULARY, batch, sample
 
 STEPS, ACCUMULATION, ROWS, RATE = 5, 2, 2, 1e-3
 LENGTH = 48  # of a row
-NEAR = 1e-5
+NEAR = 1e-5  # for losses and weights
+# For norms, as shares of them: rounding alone moves those of Qwen-VL by nearly 1e-5.
+NEAR_NORM = 1e-4
 
 KINDS = ("whole", "staged", "lora")
 SIDES = ((1, 1), (2, 1), (1, 2), (2, 2))  # data x model
@@ -112,7 +114,8 @@ class Difference:
     def small(self) -> bool:
         """Whether the runs may be called the same."""
         # Written so that what is not a number is not small.
-        return all(each <= NEAR for each in (self.loss, self.norm, self.weight, self.answers))
+        near = self.loss <= NEAR and self.weight <= NEAR and self.norm <= NEAR_NORM
+        return near and not self.answers
 
     def join(self, other: Difference) -> Difference:
         """The difference of both."""
