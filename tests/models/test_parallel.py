@@ -18,6 +18,7 @@ from models.lora import LoraConfig, add_lora, lora_metadata
 from models.parallel import Cut, Layout, ModelGroup, cuts_of
 from models.weights import load_weights, model_parameters, save_weights, whole_shapes
 from tests import msrun
+from tests.models.parallel_job import TRAINED
 from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
@@ -42,10 +43,10 @@ def assert_one(reports: list[dict[str, Any]], layout: Layout) -> None:
             # The data of a row are its own, and so are gradients before they are added up.
             near = HALF if name == "half" else 1e-5
             assert case["gradient_error"] < near, name
-            for kind in ("losses", "norms"):
+            for kind in ("losses", "norms") if name in TRAINED else ():
                 ours, theirs = np.transpose(case[kind])
                 assert ours == pytest.approx(theirs, rel=near), (name, kind)
-            assert case["weight_error"] < near, name
+            assert case.get("weight_error", 0.0) < near, name
             for kind in ("greedy", "sampled") if name in FAMILIES else ():
                 assert case[kind][0] == case[kind][1], (name, kind)
         for row in range(layout.data):
