@@ -1,7 +1,7 @@
 # make demo   a tour on drawn data, up to a model    make test    lint, types, the site, every test, the smallest matrix
 # make quick  the tests without the slow ones        make matrix  the tests at both ends of every dependency's bounds
 # make clean  remove what these made                 make lock    write constraints.txt anew
-# make docs   the site, into build/site
+# make docs   the site, into build/site              make layouts  all families in all layouts of devices
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= auto
 EXTRAS := dev,docs,mindspore
 
-.PHONY: demo test quick lint docs matrix lock clean
+.PHONY: demo test quick lint docs layouts matrix lock clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ quick: $(VENV)/.installed
 # The site, into build/site; a warning is an error.
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# All 432 cells, of which the tests run twelve; before a release, and after a change of what crosses between devices.
+layouts: $(VENV)/.installed
+	$(BIN)/python -m tests.recipes.grid
 
 # The whole of it is for before a release: it takes as long as eight times the tests without MindSpore.
 matrix: $(VENV)/.installed

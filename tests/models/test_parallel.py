@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,39 +17,19 @@ from models import FAMILIES, family_module
 from models.lora import LoraConfig, add_lora, lora_metadata
 from models.parallel import Cut, Layout, ModelGroup, cuts_of
 from models.weights import load_weights, model_parameters, save_weights, whole_shapes
+from tests import msrun
+from tests.models.parallel_job import TRAINED
 from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
-ROOT = Path(__file__).parents[2]
 HALF = 0.02  # how near float16 comes, whose numbers are 1/1,000 apart
 
 
 def run_job(folder: Path, data: int, model: int, *names: str) -> list[dict[str, Any]]:
-    """The report of each process of `parallel_job` under msrun, which calls the `python` that is
-    first on the path.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """The report of each process of `parallel_job` under msrun."""
     count = data * model
-    line = [
-        *("msrun", f"--worker_num={count}", f"--local_worker_num={count}"),
-        *(f"--master_port={port}", f"--log_dir={folder / 'log'}", "--join=True"),
-        *("python", "-m", "tests.models.parallel_job", str(folder), str(data), str(model), *names),
-    ]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    job = subprocess.run(
-        line,
-        cwd=ROOT,
-        check=False,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    logs = [file.read_text()[-3000:] for file in (folder / "log").glob("worker_*.log")]
-    assert job.returncode == 0, (job.stdout[-1000:], logs)
+    job = ["-m", "tests.models.parallel_job", str(folder), str(data), str(model), *names]
+    msrun.run(count, job, folder / "log")
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]
 
 
@@ -67,10 +43,10 @@ def assert_one(reports: list[dict[str, Any]], layout: Layout) -> None:
             # The data of a row are its own, and so are gradients before they are added up.
             near = HALF if name == "half" else 1e-5
             assert case["gradient_error"] < near, name
-            for kind in ("losses", "norms"):
+            for kind in ("losses", "norms") if name in TRAINED else ():
                 ours, theirs = np.transpose(case[kind])
                 assert ours == pytest.approx(theirs, rel=near), (name, kind)
-            assert case["weight_error"] < near, name
+            assert case.get("weight_error", 0.0) < near, name
             for kind in ("greedy", "sampled") if name in FAMILIES else ():
                 assert case[kind][0] == case[kind][1], (name, kind)
         for row in range(layout.data):
@@ -82,12 +58,6 @@ def assert_one(reports: list[dict[str, Any]], layout: Layout) -> None:
 @pytest.mark.alone
 def test_two_processes_with_half_a_model_each_train_and_answer_as_one(tmp_path: Path) -> None:
     assert_one(run_job(tmp_path, 1, 2), Layout(1, 2))
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-def test_four_processes_train_half_a_model_on_half_the_data_each_as_one(tmp_path: Path) -> None:
-    assert_one(run_job(tmp_path, 2, 2, "llava_next_video", "visualglm"), Layout(2, 2))
 
 
 def test_the_processes_of_a_row_are_neighbours() -> None:

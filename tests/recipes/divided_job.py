@@ -1,7 +1,7 @@
 """Several recipes in the processes of one msrun, one after the other: starting MindSpore takes
 longer than a tiny model does.
 
-    msrun --worker_num=2 --local_worker_num=2 --join=True python divided_job.py LINES.json
+    msrun … python -m tests.recipes.divided_job LINES.json
 
 LINES.json is a list of command lines, each a recipe's name and what follows it.
 """

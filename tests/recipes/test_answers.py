@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import pytest
 import mmdata
 from mmdata.schema import Media, replace
 from recipes import predict
+from tests import msrun
 from tests.recipes.test_finetune import QWEN, stores
 from tests.stores import write
 
@@ -79,31 +76,15 @@ def test_two_processes_share_the_questions_and_the_answers_are_those_of_one(
     ask = [str(QWEN), *OPTIONS, "--batch", str(tmp_path / "q.jsonl"), "--output"]
     alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
 
-    done = run_in_two([*ask, str(shared)], tmp_path / "log")
+    # It ends with 1, as one of the questions is none.
+    job = msrun.start(2, ["-m", "recipes.predict", *ask, str(shared)], tmp_path / "log")
+    said, _ = job.communicate(timeout=500)
     predict.main([*ask, str(alone)])
 
-    assert shared.exists(), done.stdout
+    assert shared.exists(), said
     assert shared.read_text() == alone.read_text()
     assert [one["position"] for one in lines(shared)] == list(range(6))
     assert not list(tmp_path.glob("shared.jsonl.*"))
-
-
-def run_in_two(line: list[str], log: Path) -> subprocess.CompletedProcess[str]:
-    """Run the recipe in two processes of msrun, which calls the `python` first on the path."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"]
-    command += [f"--log_dir={log}", "--join=True", "python", "-m", "recipes.predict"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        [*command, *line],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
 
 
 def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,12 @@ from models.weights import model_parameters, save_weights
 from recipes import build, finetune, predict
 from recipes.config import Model, Parallel, PredictConfig
 from recipes.metrics import read_metrics
+from tests import msrun
 from tests.recipes.test_finetune import CONFIGS, stores
 
 __all__ = ["stores"]
 
 pytestmark = pytest.mark.mindspore
-ROOT = Path(__file__).parents[2]
 # A vocabulary of 441 tokens, so that the halves are padded, and pairs of layers divided both ways.
 CONFIG = str(CONFIGS / "visualglm" / "finetune_lora_fewshot_tiny.yaml")
 
@@ -39,38 +36,22 @@ def mode() -> Iterator[None]:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-def start_in_two(folder: Path, lines: list[list[str]], count: int = 2) -> subprocess.Popen[str]:
-    """Start so many processes on the recipes; msrun calls the first `python` on the path."""
-    (folder / "lines.json").write_text(json.dumps(lines))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}"]
-    script = [str(Path(__file__).with_name("divided_job.py")), str(folder / "lines.json")]
-    return subprocess.Popen(
-        ["msrun", *options, f"--log_dir={folder / 'log'}", "--join=True", "python", *script],
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_in_two(folder: Path, lines: list[list[str]]) -> subprocess.Popen[str]:
+    """Start two processes on the recipes."""
+    return msrun.start(2, write_job(folder, lines), folder / "log")
 
 
-def run_in_two(folder: Path, lines: list[list[str]], count: int = 2) -> str:
-    """What the first of so many processes says while it runs the recipes."""
-    job = start_in_two(folder, lines, count)
-    try:
-        job.communicate(timeout=500)
-    finally:
-        job.terminate()  # which ends the workers of an msrun that hangs
-    said = [(folder / "log" / f"worker_{rank}.log").read_text() for rank in range(count)]
-    assert job.returncode == 0, said
+def run_in_two(folder: Path, lines: list[list[str]]) -> str:
+    """What the first of two processes says while both run the recipes."""
+    said = msrun.run(2, write_job(folder, lines), folder / "log")
     assert "answer" not in said[1]
     return said[0]
+
+
+def write_job(folder: Path, lines: list[list[str]]) -> list[str]:
+    """What a process is started with that runs the recipes."""
+    (folder / "lines.json").write_text(json.dumps(lines))
+    return ["-m", "tests.recipes.divided_job", str(folder / "lines.json")]
 
 
 def answers_in(text: str) -> list[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""Fine-tuning in two processes that spread the optimizer or the weights, beside one process."""
+"""Fine-tuning in processes that hold a model together, or spread the optimizer or the weights,
+beside one process.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import combinations, product
 from pathlib import Path
 
 import mindspore as ms
@@ -16,6 +20,7 @@ import pytest
 
 from mmdata.errors import ConfigError
 from mmdata.pipeline.collate import COLUMNS
+from models import FAMILIES
 from models.checkpoint import open_checkpoint
 from models.sharding import recompute_layers
 from recipes import build, finetune
@@ -23,6 +28,7 @@ from recipes.checkpoints import complete
 from recipes.config import FinetuneConfig, Lora, Model, Parallel, Run
 from recipes.metrics import read_metrics
 from tests.models.samples import ALL_FAMILIES, batch, sample, small
+from tests.recipes import grid
 from tests.recipes.test_divided import run_in_two, start_in_two
 from tests.recipes.test_finetune import QWEN, stores
 from tests.recipes.test_parallel import command_line
@@ -31,23 +37,12 @@ __all__ = ["stores"]
 
 pytestmark = pytest.mark.mindspore
 
-KINDS = {
-    "whole": [],
-    "staged": ["stage=[resampler]"],
-    "lora": ["lora.targets=default", "lora.rank=4", "lora.dropout=0"],
-    # Accumulated, clipped, decayed, with rates of their own for layers, at the annealed rate.
-    "all": [
-        *("run.accumulation=2", "optimizer.clip=0.1", "optimizer.weight_decay=0.1"),
-        *("optimizer.layer_scale=true", "optimizer.layer_decay=0.7"),
-        *("schedule.name=annealing", "schedule.decay_steps=5"),
-    ],
-    "recomputed": ["parallel.recompute=true"],
-}
 SPREAD = {
     name: ["parallel.data=2", f"parallel.shard={name}", "data.batch_size=1"]
     for name in ("none", "optimizer", "weights")
 }
 DIVIDED = ["parallel.data=1", "parallel.model=2", "data.batch_size=2"]
+LAST = 8  # the step up to which a run is killed
 
 
 @pytest.fixture(autouse=True)
@@ -57,92 +52,59 @@ def mode() -> Iterator[None]:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
+@pytest.mark.alone
+def test_families_train_and_answer_in_all_layouts_as_in_one_process(tmp_path: Path) -> None:
+    cells = grid.covering_cells()
+
+    found = grid.run_grid(cells, tmp_path, timeout=500)
+
+    assert found.keys() == set(cells)
+    assert not {cell: difference for cell, difference in found.items() if not difference.small}
+
+
+def test_in_the_few_cells_of_the_grid_every_value_meets_every_other() -> None:
+    cells = [{"sides": (cell.data, cell.model), **asdict(cell)} for cell in grid.covering_cells()]
+    choices = {
+        "sides": grid.SIDES[1:],
+        "kind": grid.KINDS,
+        "shard": grid.SHARDS,
+        "recompute": (False, True),
+    }
+
+    for first, second in combinations(choices, 2):
+        met = {(cell[first], cell[second]) for cell in cells}
+        assert met == set(product(choices[first], choices[second])), (first, second)
+    spread = [cell for cell in cells if cell["data"] == 2]
+    assert {(cell["kind"], cell["shard"]) for cell in spread} == set(
+        product(grid.KINDS, grid.SHARDS)
+    )
+    for side in ("data", "model"):
+        assert {cell["family"] for cell in cells if cell[side] == 2} == set(FAMILIES)
+
+
+def test_a_difference_that_is_not_a_number_is_not_small() -> None:
+    assert grid.Difference(1e-6, 1e-6, 1e-6).small
+    assert not grid.Difference(float("nan")).small
+    assert not grid.Difference(answers=1).small
+
+
 def line(store: Path, output: Path, *options: str) -> list[str]:
-    """A run of five steps of a model of two layers."""
+    """A run of a model of a layer: accumulated, clipped, decayed, with rates of their own for
+    layers, at a rate that does not hang on the number of its steps.
+    """
     layers = "model.changes={queries: 16, vision: {layers: 1}, language: {layers: 1}}"
     return [
-        *("finetune", str(QWEN), f"data.train={store}", "data.workers=0", "run.steps=5"),
-        *(layers, "run.graph=false", "schedule.peak=1e-3", "schedule.warmup_steps=0"),
-        *("run.checkpoint_every=0", "data.batch_size=2", f"run.output={output}", *options),
+        *("finetune", str(QWEN), f"data.train={store}", "data.workers=0", layers),
+        *("run.graph=false", "run.accumulation=2", "data.batch_size=2", "run.checkpoint_every=1"),
+        *("optimizer.clip=0.1", "optimizer.weight_decay=0.1", "optimizer.layer_scale=true"),
+        *("optimizer.layer_decay=0.7", "schedule.name=annealing", "schedule.decay_steps=20"),
+        *("schedule.peak=1e-3", "schedule.warmup_steps=0", f"run.output={output}", *options),
     ]
 
 
-def assert_same(ours: Path, theirs: Path, tolerance: float = 1e-5) -> None:
-    """The same losses, norms and weights, and all of them finite."""
-    for name in ("loss", "gradient_norm"):
-        first, second = (
-            [each[name] for each in read_metrics(run / "metrics.jsonl")] for run in (ours, theirs)
-        )
-        assert len(first) == len(second)
-        assert first == pytest.approx(second, abs=10 * tolerance, rel=tolerance)
-    trained = "adapter" if (theirs / "adapter.safetensors").exists() else "weights"
-    found, expected = (open_checkpoint(run / f"{trained}.safetensors") for run in (ours, theirs))
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        np.testing.assert_allclose(found[name].read(), tensor.read(), atol=tolerance, err_msg=name)
-
-
-def check(store: Path, folder: Path, runs: list[tuple[str, str]]) -> str:
-    """Train each kind spread as each says, in one start of two processes, and alone."""
-    heard = run_in_two(
-        folder,
-        [line(store, folder / f"{kind}_{way}", *KINDS[kind], *SPREAD[way]) for kind, way in runs],
-    )
-    for kind in dict.fromkeys(kind for kind, _ in runs):
-        alone = line(store, folder / kind, *KINDS[kind])
-        assert finetune.main(alone[1:]) == 0
-    for kind, way in runs:
-        assert_same(folder / f"{kind}_{way}", folder / kind)
-    return heard
-
-
-@pytest.mark.alone
-def test_two_processes_with_all_spread_train_as_one(
-    stores: dict[str, Path], tmp_path: Path
-) -> None:
-    heard = check(
-        stores["pictures"],
-        tmp_path,
-        [("all", "optimizer"), ("lora", "weights")],
-    )
-
-    assert "AllReduce, as there is no ReduceScatter" in heard
-    counted = re.findall(r"the optimizer is spread in (\d+) buckets", heard)
-    assert 2 <= int(counted[0]) <= 10
-
-
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_way_of_spreading_trains_every_kind_as_one_process(
-    kind: str, stores: dict[str, Path], tmp_path: Path
-) -> None:
-    check(stores["pictures"], tmp_path, [(kind, way) for way in SPREAD])
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-def test_four_processes_of_which_two_hold_a_model_and_two_share_slices_train_as_one(
-    stores: dict[str, Path], tmp_path: Path
-) -> None:
-    square = ["parallel.data=2", "parallel.model=2", "data.batch_size=1"]
-    ways = ("optimizer", "weights")
-    store = stores["pictures"]
-
-    run_in_two(
-        tmp_path,
-        [line(store, tmp_path / way, *square, f"parallel.shard={way}") for way in ways],
-        count=4,
-    )
-    assert finetune.main(line(store, tmp_path / "one")[1:]) == 0
-
-    for way in ways:
-        assert_same(tmp_path / way, tmp_path / "one")
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-def test_a_run_goes_on_in_any_layout_from_the_checkpoint_of_any(
+def test_a_run_whose_process_was_killed_goes_on_in_any_layout_to_the_same_weights(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:
     layouts = [
@@ -154,45 +116,43 @@ def test_a_run_goes_on_in_any_layout_from_the_checkpoint_of_any(
         [*SPREAD["weights"], "run.checkpoint_pieces=true"],
         SPREAD["none"],
     ]
-    steady = ["schedule.name=constant", "run.checkpoint_every=1"]
-    count = len(layouts)
+    cut, one = tmp_path / "cut", tmp_path / "one"
+    runs = [
+        line(stores["pictures"], cut, *layout, f"run.steps={steps}", "run.resume=true")
+        for steps, layout in enumerate(layouts, LAST)
+    ]
+    alone = line(stores["pictures"], one, f"run.steps={LAST + len(layouts) - 1}")
 
-    run_in_two(
-        tmp_path,
-        [
-            line(
-                stores["pictures"],
-                tmp_path / "changed",
-                *(*steady, *layout, f"run.steps={step}", "run.resume=true"),
-            )
-            for step, layout in enumerate(layouts, 1)
-        ],
-    )
-    alone = line(stores["pictures"], tmp_path / "one", *steady, f"run.steps={count}")
-    assert finetune.main(alone[1:]) == 0
-
-    assert_same(tmp_path / "changed", tmp_path / "one")
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.parametrize("way", ["optimizer", "weights"])
-def test_a_run_whose_process_was_killed_goes_on_to_the_same_weights(
-    way: str, stores: dict[str, Path], tmp_path: Path
-) -> None:
-    options = [*SPREAD[way], "run.checkpoint_every=1", "run.keep=2", "run.steps=12"]
-    ours = line(stores["pictures"], tmp_path / "cut", *options, "run.resume=true")
-    alone = line(stores["pictures"], tmp_path / "one", "run.steps=12")
-
-    job = start_in_two(tmp_path, [ours])
+    job = start_in_two(tmp_path, runs[:1])
     os.kill(await_worker(job, tmp_path), signal.SIGKILL)
-    job.communicate(timeout=400)
-    assert job.returncode != 0 or (tmp_path / "cut" / "weights.safetensors").exists()
-    assert complete(tmp_path / "cut")
-    run_in_two(tmp_path, [ours])
-
+    said, _ = job.communicate(timeout=400)
+    if not (cut / "weights.safetensors").exists():  # it was killed before the end
+        assert job.returncode != 0
+        assert "exit" in said.lower() or "fail" in said.lower(), said
+    heard = run_in_two(tmp_path, runs)
     assert finetune.main(alone[1:]) == 0
-    assert_same(tmp_path / "cut", tmp_path / "one")
+
+    assert_same(cut, one)
+    again = re.findall(rf"steps (\d+) to {LAST}\n", heard)
+    assert int(again[0]) > 2  # it has not begun anew
+    assert "AllReduce, as there is no ReduceScatter" in heard
+    counted = re.findall(r"the optimizer is spread in (\d+) buckets", heard)
+    assert counted
+    assert all(2 <= int(count) <= 10 for count in counted)
+
+
+def assert_same(ours: Path, theirs: Path, tolerance: float = 1e-5) -> None:
+    """The same losses, norms and weights, and all of them finite."""
+    for name in ("loss", "gradient_norm"):
+        first, second = (
+            [each[name] for each in read_metrics(run / "metrics.jsonl")] for run in (ours, theirs)
+        )
+        assert len(first) == len(second)
+        assert first == pytest.approx(second, abs=10 * tolerance, rel=tolerance)
+    found, expected = (open_checkpoint(run / "weights.safetensors") for run in (ours, theirs))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(found[name].read(), tensor.read(), atol=tolerance, err_msg=name)
 
 
 def await_worker(job: subprocess.Popen[str], folder: Path) -> int:
