@@ -27,6 +27,7 @@ from mmdata.schema import (
 
 __all__ = [
     "MARKS",
+    "SPEAKERS",
     "add_extra",
     "add_media",
     "check_extra",
@@ -46,6 +47,8 @@ __all__ = [
 
 MARKS: Final[dict[MediaType, str]] = {"image": "<image>", "video": "<video>", "audio": "<audio>"}
 """What stands in a text for a medium, in nearly every tool."""
+SPEAKERS: Final = {"user": "human", "assistant": "gpt"}
+"""What LLaVA calls who speaks, and whoever follows it."""
 _SHOWS: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Audio: "audio"}
 
 

@@ -22,6 +22,7 @@ from mmdata.exporters._media import MediaMode
 from mmdata.exporters._plain import ASSISTANT, SYSTEM, USER, PlainRows
 from mmdata.exporters._turns import (
     MARKS,
+    SPEAKERS,
     add_extra,
     require_turns,
     split_media,
@@ -31,8 +32,6 @@ from mmdata.exporters._writers import ARRAY_END
 from mmdata.schema import MediaType
 
 __all__ = ["Llava", "llava_record", "llava_records"]
-
-_SPEAKERS: Final = {"user": "human", "assistant": "gpt"}
 
 
 @registry.register("llava")
@@ -97,7 +96,7 @@ def llava_record(row: Row, fields: frozenset[str]) -> dict[str, Any]:
         if references:
             record[name] = references if len(references) > 1 else references[0]
     record["conversations"] = [
-        {"from": _SPEAKERS[message.role], "value": text_of(message, separator="\n")}
+        {"from": SPEAKERS[message.role], "value": text_of(message, separator="\n")}
         for message in conversation.messages
     ]
     return add_extra(record, conversation, fields)

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 from mmdata.errors import RecordError
 from mmdata.formats._boxes import Size
 from mmdata.formats._grounding import BoxStyle, ground
+from mmdata.formats._listed_files import TEXT_MARK, place_listed_files
 from mmdata.formats._marks import has_marks
 from mmdata.formats._objects import Objects
 from mmdata.formats._parts import Piece, read_part
@@ -36,8 +37,6 @@ Thoughts: TypeAlias = Literal["text", "reasoning"]
 """What ``<think>…</think>`` before an answer is: words like others, or a part of its own."""
 
 _THOUGHT: Final = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
-_TEXT_MARK: Final = re.compile(r"\s*<text>(?!.*</text>)", re.DOTALL)
-"""What MindFormers writes before an answer; not what a web page calls a pair of tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,12 @@ def converse(
             speaks.
         SchemaError: a turn says nothing, or another rule of the schema is broken.
     """
-    turns = [_read_thoughts(turn, thoughts) for turn in chat.turns if not _is_blank_system(turn)]
+    turns = [turn for turn in chat.turns if not _is_blank_system(turn)]
+    contents = place_listed_files([turn.content for turn in turns])
+    turns = [
+        _read_thoughts(replace(turn, content=content), thoughts)
+        for turn, content in zip(turns, contents, strict=True)
+    ]
     if not turns:
         raise RecordError("the record has no turns", reason="no_conversation")
 
@@ -183,7 +187,7 @@ def _read_thoughts(turn: Turn, thoughts: Thoughts) -> Turn:
     content = turn.content
     if turn.role != "assistant" or not isinstance(content, str) or "<t" not in content:
         return turn
-    if mark := _TEXT_MARK.match(content):
+    if mark := TEXT_MARK.match(content):
         return _read_thoughts(replace(turn, content=content[mark.end() :]), thoughts)
     if thoughts == "reasoning" and (thought := _THOUGHT.match(content)):
         before = (*turn.before, Reasoning(thought[1].strip("\n")))

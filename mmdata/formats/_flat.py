@@ -38,8 +38,13 @@ _SIGNS: Final = (("<", "<"), ("&", "&lt;"), ("\uff1c", "\uff1c"), ("[", "!["))
 """What stands in marks, but for those in brackets and braces, and a letter of each."""
 _BRACKETED: Final = ("image", "img", "video", "pic", "photo")
 """What marks in brackets and braces begin with, in lower case."""
-_LEFT: Final = re.compile(rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>)")
-"""A mark that is left in words, or the second half of one whose first was taken for a whole."""
+_LEFT: Final = re.compile(
+    rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>"
+    r"|<text>|<\|reserved_special_token_[34]\|>)"
+)
+"""A mark that is left in words, the second half of one whose first was taken for a whole, or what
+MindFormers writes where there is no medium.
+"""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _TAGS: Final = {
     (IMAGE,): re.compile(f"({IMAGE})"),

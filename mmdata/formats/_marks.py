@@ -39,7 +39,7 @@ _WITH_PATH: Final = (
     rf"<img>{_PATH}</img>",  # Qwen-VL, ms-swift 2
     rf"<(?:image|video|audio)>{_FILE}</(?:image|video|audio)>",  # ms-swift 2
     rf"<\|vision_start\|>{_FILE}<\|vision_end\|>",  # Qwen2-VL
-    # MindFormers' CogVLM2
+    # MindFormers' CogVLM2-Video and LLaVA-NeXT
     rf"<\|reserved_special_token_3\|>{_PATH}<\|reserved_special_token_4\|>(?:<text>)?",
 )
 _NUMBERED: Final = (
@@ -162,13 +162,13 @@ def parse_mark(text: str) -> Mark:
     path = found[1] if (found := _BETWEEN.fullmatch(text)) else None
     mark = text if path is None else text.partition(">")[0]
     name = mark.lower()
-    kind: MediaType = "video" if "video" in name or "reserved_special" in name else "image"
+    kind: MediaType = "video" if "video" in name else "image"
     if "audio" in name:
         kind = "audio"
 
     if path is not None:
-        if "vision_start" in name and not has_image_suffix(path):
-            kind = "video"
+        if "vision_start" in name or "reserved_special" in name:
+            kind = "image" if has_image_suffix(path) else "video"
         return Mark(kind, path=path)
 
     number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)

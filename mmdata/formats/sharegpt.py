@@ -100,6 +100,11 @@ class ShareGpt(RecordSource):
             '"<|reserved_special_token_3|>1.mp4<|reserved_special_token_4|>What happens?"}, '
             '{"from": "assistant", "value": "It falls."}]}'
         ),
+        "files listed before the words, and where they stand (MindFormers' data_process.py)": (
+            '{"conversations": [{"from": "human", "value": '
+            '"<|reserved_special_token_3|>1.jpg<|reserved_special_token_4|>What is in <image>?"}, '
+            '{"from": "gpt", "value": "<text>A cup."}]}'
+        ),
     }
 
     dataset_name: str = "sharegpt"

@@ -72,10 +72,12 @@ def rows(
     calls_alone: bool = False,
     last_shown: bool = False,
     leading: bool = False,
+    first: bool = False,
 ) -> Conversation:
     """One row; ``kinds`` are the media it may show, ``mixed`` whether both in one row. Its media
     are in the order in which they are shown, or, as records have it that have them ``listed``,
-    images and then videos.
+    images and then videos; ``leading`` are those before all words, ``first`` those of the first
+    question.
     """
     if not mixed:
         kinds = [draw(st.sampled_from(kinds))]
@@ -85,7 +87,7 @@ def rows(
         messages.append(system(draw(said)))
     for _ in range(draw(st.integers(1, 3))):
         question: list[Part] = []
-        allowed = [] if leading and messages else kinds
+        allowed = [] if (leading or first) and messages else kinds
         for kind in draw(st.lists(st.sampled_from([None, *allowed]), max_size=3)):
             videos = sum(medium.type == "video" for medium in shown)
             if kind is not None and (kind == "image" or videos < most_videos):

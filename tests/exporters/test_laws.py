@@ -62,6 +62,7 @@ TARGETS: Final = (
     Target("trl", limits={"kinds": ["image"]}),
     Target("mindspeed_mm"),
     Target("mindformers", limits={"kinds": ["video"], "leading": True}),
+    Target("mindformers", {"model": "llava_next"}, limits={"mixed": False, "first": True}),
     Target("datasets", unsaid=frozenset({"extra"})),
     Target("webdataset", reading={"thoughts": "reasoning"}, limits={"calls_alone": True}),
 )

@@ -53,6 +53,7 @@ WITH_PATH: Final[tuple[tuple[str, MediaType], ...]] = (
     ("<|vision_start|>1.mp4<|vision_end|>", "video"),
     ("<|reserved_special_token_3|>1.mp4<|reserved_special_token_4|>", "video"),
     ("<|reserved_special_token_3|>1.mp4<|reserved_special_token_4|><text>", "video"),
+    ("<|reserved_special_token_3|>1.jpg<|reserved_special_token_4|>", "image"),
 )
 AUDIO: Final = (
     "<audio>", "<audio></audio>", "<|audio|>", "<|AUDIO|>", "<|audio_bos|><|AUDIO|><|audio_eos|>",
