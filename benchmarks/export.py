@@ -81,8 +81,7 @@ def make(folder: Path, rows: int) -> None:
 
     # ``save_to_disk`` would read the pictures, of which there are the names alone.
     write_ours(folder)
-    (file,) = (folder / "out" / "data").iterdir()
-    table = pq.read_table(file)
+    table = pq.read_table(folder / "out" / "data")
     with (
         pa.OSFile(str(folder / "rows.arrow"), "wb") as sink,
         pa.ipc.new_stream(sink, table.schema) as stream,
@@ -108,8 +107,7 @@ def check(folder: Path) -> None:
     from datasets import Dataset
 
     write_ours(folder)
-    (file,) = (folder / "out" / "data").iterdir()
-    ours, peer = pq.read_table(file), pq.read_table(folder / "out.parquet")
+    ours, peer = pq.read_table(folder / "out" / "data"), pq.read_table(folder / "out.parquet")
     assert ours.equals(peer), "the two files do not hold the same"
     assert Dataset(ours).features == Dataset(peer).features, "the features are not the same"
 
