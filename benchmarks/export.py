@@ -12,6 +12,7 @@ Ours waits until the files are on the disk, which the other does not.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -118,6 +119,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000, help="rows of the store")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        # What is installed has its bytecode. A checkout may be told to keep none: it would be
+        # compiled in each run, which takes as long as a quarter of an export.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(name) / "bytecode")
         folder, small = Path(name) / "whole", Path(name) / "small"
         for place, rows in ((folder, asked.rows), (small, asked.rows // 4)):
             place.mkdir()
