@@ -77,11 +77,22 @@ class Exporter(Protocol):
         """
         return None
 
+    most_parts: ClassVar[int] = 1
+    """Into how many parts, of rows that follow one another, many rows may be cut: as many as are
+    written at the same time, each into files of its own.
+    """
+
     def open(self, folder: Path) -> Writer:
         """Return what writes records into files in a folder; by default a JSON array for each
         split.
         """
         return JsonWriter(folder)
+
+    def open_part(self, folder: Path, part: int) -> Writer:
+        """Return what writes the records of a part, whose number it is, into files in the folder
+        that all parts share; by default, where there is but one, :meth:`open`.
+        """
+        return self.open(folder)
 
     def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
         """Add to a folder of finished files what the target wants beside them, and return the names

@@ -6,8 +6,9 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from threading import Event
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from mmdata.errors import DataError, RecordError, UsageError, nearest
@@ -51,6 +52,11 @@ class Counts:
     unsayable: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Counts) -> None:
+        """Add the account of other rows."""
+        for each in fields(self):
+            getattr(self, each.name).update(getattr(other, each.name))
+
 
 def read_drop(drop: str | Sequence[str]) -> frozenset[Feature]:
     """Return what is to be left out.
@@ -74,7 +80,10 @@ def read_drop(drop: str | Sequence[str]) -> frozenset[Feature]:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One export on its way: where rows come from and go to, and the account."""
+    """One export on its way, or a part of it: where rows come from and go to, and the account.
+
+    It ends early, with whatever is written, where ``stopped`` is set: what it does is thrown away.
+    """
 
     store: Store
     exporter: Exporter
@@ -85,21 +94,26 @@ class Work:
     writer: Writer
     rejects: IO[str]
     counts: Counts
+    stopped: Event = field(default_factory=Event)
 
     def write_all(
         self,
         batches: Iterable[pa.RecordBatch],
         progress: Callable[[int, int], object] = lambda rows, rejects: None,
+        *,
+        first: int = 0,
     ) -> None:
-        """Write the rows of ``batches``, which are all of the store's; ``progress`` is called with
-        how many rows have been dealt with, and how many of them are rejects.
+        """Write the rows of ``batches``, which begin with the ``first`` of the store; ``progress``
+        is called with how many rows have been dealt with, and how many of them are rejects.
         """
         done = 0
         for batch in batches:
+            if self.stopped.is_set():
+                return
             for split, rows in _rows_by_split(batch, self.split):
                 whole = len(rows) == len(batch)
                 part = batch if whole else batch.take(integers(rows))
-                self._write_batch(part, split, rows + done)
+                self._write_batch(part, split, rows + first + done)
             done += len(batch)
             progress(done, sum(self.counts.rejects.values()))
 
@@ -133,6 +147,8 @@ class Work:
     def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
         view = BatchView(batch)
         for start in range(0, len(batch), _ROWS_TOGETHER):
+            if self.stopped.is_set():
+                return
             records: list[Any] = []
             for row in range(start, min(start + _ROWS_TOGETHER, len(batch))):
                 conversation = view[row]

@@ -23,7 +23,7 @@ from mmdata.exporters._media import MediaMode, PlacedMedium
 from mmdata.exporters._parts import messages_of
 from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import ending_of, split_media
-from mmdata.exporters._writers import Writer, WritingThread
+from mmdata.exporters._writers import Writer
 from mmdata.schema import Split
 from mmdata.store.arrays import integers, list_lengths, list_values, lists_of, with_nulls
 from mmdata.store.encode import encode_extra, make_structs
@@ -74,7 +74,8 @@ _FEATURES: Final[dict[str, Any]] = {
 @registry.register("datasets")
 @dataclass(frozen=True)
 class Datasets(Exporter):
-    """Parquet files in ``data/``, of about ``megabytes`` each, and a dataset card, ``README.md``.
+    """Parquet files in ``data/``, of about ``megabytes`` each at the most, and a dataset card,
+    ``README.md``. Many rows are several files, which are written at the same time.
 
     Every row has ``messages``, whose parts of the types ``image`` and ``video`` stand for the next
     of ``images`` and ``videos``; what most rows lack is null. ``extra`` is JSON. The card and the
@@ -83,15 +84,18 @@ class Datasets(Exporter):
 
     summary: ClassVar[str] = "Parquet with Image and Video features and a card: datasets, the Hub"
     shape: ClassVar[str] = (
-        'data/train-00000.parquet: {"id": "1", "messages": [{"role": "user", "content": [{"type": '
-        '"image", "text": null}, {"type": "text", "text": "What is it?"}]}, …], "images": '
-        '[{"bytes": …, "path": null}], "videos": []}'
+        'data/train-00000-of-00001.parquet: {"id": "1", "messages": [{"role": "user", "content": '
+        '[{"type": "image", "text": null}, {"type": "text", "text": "What is it?"}]}, …], '
+        '"images": [{"bytes": …, "path": null}], "videos": []}'
     )
     says: ClassVar[frozenset[Feature]] = frozenset(
         {"extra", "judgement", "reasoning", "rejected", "system", "tools", "training"}
     )
     media_modes: ClassVar[tuple[MediaMode, ...]] = ("embed", "reference")
     read_by: ClassVar[str | None] = "messages"
+    # Each holds a row group in memory, and what Python does is for one thread at a time: the work
+    # of more than four would wait for it.
+    most_parts: ClassVar[int] = 4
 
     megabytes: PositiveInt = 512
 
@@ -187,10 +191,20 @@ class Datasets(Exporter):
 
     def open(self, folder: Path) -> Writer:
         """Return what writes Parquet."""
-        return _ParquetWriter(folder / "data", self.megabytes * _MEGABYTE)
+        return self.open_part(folder, 0)
+
+    def open_part(self, folder: Path, part: int) -> Writer:
+        """Return what writes a part of it."""
+        return _ParquetWriter(folder / "data", part, self.megabytes * _MEGABYTE)
 
     def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
-        """Write the dataset card."""
+        """Give the files the names that the Hub gives them, which say how many there are, and write
+        the dataset card.
+        """
+        for split in splits:
+            files = sorted((folder / "data").glob(f"{split}.*"))
+            for number, file in enumerate(files):
+                file.rename(file.with_name(f"{split}-{number:05d}-of-{len(files):05d}.parquet"))
         (folder / "README.md").write_text(_card(splits), encoding="utf-8")
         return ("README.md",)
 
@@ -244,18 +258,15 @@ def make_batch(records: pa.RecordBatch | Sequence[dict[str, Any]]) -> pa.RecordB
 
 
 class _ParquetWriter:
-    """Writes record batches into Parquet files, the next one where one is full.
+    """Writes the record batches of a part into Parquet files, the next one where one is full."""
 
-    A row group is written in a thread while the next is made; no more than the two are held.
-    """
-
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    def __init__(self, folder: Path, part: int, most_bytes: int) -> None:
         self._folder = folder
+        self._part = part
         self._most = most_bytes
         self._files: dict[str, _ParquetFile] = {}
         self._shards: Counter[str] = Counter()
         self._waiting: dict[str, list[pa.RecordBatch]] = {}
-        self._thread = WritingThread(ahead=1)
 
     def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
         batch = make_batch(records)
@@ -269,18 +280,13 @@ class _ParquetWriter:
             self._flush(split)
 
     def _flush(self, split: str) -> None:
-        batches = self._waiting.pop(split, [])
-        if batches:
-            self._thread.run(self._write_group, split, batches)
-
-    def _write_group(self, split: str, batches: Sequence[pa.RecordBatch]) -> None:
-        """Write a row group, in the thread."""
+        """Write a row group."""
         import pyarrow as pa
 
         file = self._files.get(split)
         if file is None:
             file = self._files[split] = self._open_next(split)
-        table = pa.Table.from_batches(batches, schema=_schema())
+        table = pa.Table.from_batches(self._waiting.pop(split), schema=_schema())
         file.writer.write_table(table, row_group_size=_MOST_ROWS)
         if file.path.stat().st_size >= self._most:
             file.writer.close()
@@ -290,7 +296,8 @@ class _ParquetWriter:
         import pyarrow.parquet as pq
 
         self._folder.mkdir(exist_ok=True)
-        path = self._folder / f"{split}-{self._shards[split]:05d}.parquet"
+        # How many there are is known at the end.
+        path = self._folder / f"{split}.{self._part:05d}-{self._shards[split]:05d}"
         self._shards[split] += 1
         writer = pq.ParquetWriter(
             path,
@@ -308,7 +315,6 @@ class _ParquetWriter:
             for split in list(self._waiting):
                 self._flush(split)
         finally:
-            self._thread.close()
             for file in self._files.values():
                 file.writer.close()
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -26,9 +27,10 @@ from mmdata.errors import DataError, UsageError
 from mmdata.exporters import make, registry
 from mmdata.exporters._exporter import Exporter
 from mmdata.exporters._media import MEDIA_FOLDER, FramesMode, MediaMode, MediaPlacer, Paths
+from mmdata.exporters._parallel import write_parts
 from mmdata.exporters._work import Counts, Work, read_drop
 from mmdata.schema import Split
-from mmdata.store.layout import EXPORT, EXPORT_REJECTS
+from mmdata.store.layout import EXPORT
 from mmdata.store.publish import partial_directory, publish, sync
 from mmdata.store.reader import Store
 from mmdata.store.reader import open as open_store
@@ -118,21 +120,14 @@ def export(
     target = local_path(place, "place").absolute()
     _check_vacant(target, overwrite)
 
-    counts = Counts()
     is_at_fault = blame(lambda: registry.plugin_of(exporter))
     with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
         placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER, frames)
-        with (
-            (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
-            closing(exporter.open(folder)) as writer,
-            show_progress(progress, f"exporting {name}", len(opened)) as update,
-        ):
-            work = Work(opened, exporter, placer, dropped, split, strict, writer, rejects, counts)
-            work.write_all(opened.batches(), update)
+        make_work = partial(Work, opened, exporter, placer, dropped, split, strict)
+        with show_progress(progress, f"exporting {name}", len(opened)) as update:
+            counts = write_parts(opened, exporter, folder, make_work, update)
         _require_rows(counts, opened, name)
         exporter.finish(folder, dict(counts.splits))
-        if not counts.rejects:
-            (folder / EXPORT_REJECTS).unlink()
         report = ExportReport(
             place=target,
             exporter=name,
