@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from hypothesis import strategies as st
 
 from mmdata.exporters import Feature
+from mmdata.formats._grounding import may_have_boxes
 from mmdata.formats._marks import ALL_MARKS
 from mmdata.formats._meaning import is_said
 from mmdata.schema import (
@@ -35,8 +36,11 @@ said = (
     st.text(characters, min_size=1, max_size=20)
     .map(str.strip)
     .filter(lambda text: is_said(text) and not ALL_MARKS.search(text) and "<" not in text)
+    .filter(lambda text: not may_have_boxes([text]))
 )
-"""Words that stand as they are: nothing is trimmed off them, and nothing in them is a mark."""
+"""Words that stand as they are: nothing is trimmed off them, and nothing in them is a mark or
+a place in a picture.
+"""
 boxes = st.sampled_from([(0.0, 0.25, 0.5, 1.0), (0.125, 0.125, 0.125, 0.125), (0.0, 0.0, 1.0, 1.0)])
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 values = st.none() | st.booleans() | st.integers() | st.floats(0, 1e9) | said
