@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -50,6 +52,10 @@ def main() -> None:
     # page by page, when it is asked for next: up to a quarter of the time of converting pictures. A
     # command keeps what it has until it ends. This is read once, when Arrow is imported.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
+    # What modules define lives as long as the process: Python's cycle collector need not walk it
+    # again and again while they are imported, nor once more at the end.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
