@@ -85,7 +85,8 @@ def compare_tables(folder: Path, records: int, runs: int, as_json: bool) -> None
         source = folder / f"source.{kind}"
         run(child(f"write_{kind}", source, records))
         outputs = {"mmdata": folder / f"{kind} mmdata"}
-        calls = {"mmdata": child("mmdata_tables", format_name, source, outputs["mmdata"])}
+        convert = [PYTHON, "-m", "mmdata", "convert", format_name, str(source)]
+        calls = {"mmdata": [*convert, "--output", str(outputs["mmdata"])]}
         peers = [peer] if importlib.util.find_spec(peer) else []
         for name in peers:
             outputs[name] = folder / f"{kind} {name}"

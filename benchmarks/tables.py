@@ -14,9 +14,9 @@ files on disk, each in the way that its own documentation shows:
   times, as they are for whoever calls these.
 - `webdataset` reads the samples of the tar as bytes, without its decoders; what it yields is
   written as Arrow record batches of 1,000 rows, once.
-- We write once, too, and do besides what neither does: the hash of the source and of what is
-  written, ids that are unique, an account of every record, and all of it on disk (`fsync`) when the
-  call returns.
+- We, by the command `mmdata convert`, write once, too, and do besides what neither does: the hash
+  of the source and of what is written, ids that are unique, an account of every record, and all of
+  it on disk (`fsync`) when the command ends.
 """
 
 from __future__ import annotations
@@ -132,12 +132,6 @@ def said(
 # ---------------------------------------------------------------------------------------------
 
 
-def convert_with_mmdata(name: str, source: str, store: str) -> None:
-    import mmdata
-
-    mmdata.convert(name, source, store)
-
-
 def convert_with_datasets(source: str, out: str) -> None:
     import datasets
 
@@ -238,7 +232,6 @@ def our_columns(ids: list[Any], messages: list[Any], media: list[Any]) -> dict[s
 CHILDREN: dict[str, Callable[..., None]] = {
     "write_parquet": write_parquet,
     "write_tar": write_tar,
-    "mmdata_tables": convert_with_mmdata,
     "datasets_parquet": convert_with_datasets,
     "webdataset_tar": convert_with_webdataset,
     "same_rows": assert_same_rows,

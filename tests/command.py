@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import signal
 import subprocess
@@ -18,7 +20,9 @@ def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, from its arguments to its exit code."""
     command = ["mmdata", *arguments]
     printed, complained = io.StringIO(), io.StringIO()
-    on_sigterm = signal.getsignal(signal.SIGTERM)  # which the command takes over
+    # These the command takes over.
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    thresholds = gc.get_threshold()
 
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -28,10 +32,13 @@ def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ):
         patch.chdir(folder)
         patch.setattr(sys, "argv", command)
+        patch.setenv("MIMALLOC_PURGE_DELAY", "-1")
         try:
             main()
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)
+            gc.set_threshold(*thresholds)
+            atexit.unregister(gc.freeze)
 
     code = left.value.code
     assert isinstance(code, int)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,21 @@ def test_every_public_name_is_there_and_is_not_a_module() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'convrt'"):
         mmdata.convrt  # noqa: B018
+
+
+@pytest.mark.parametrize(("said", "kept"), [({}, "-1"), ({"MIMALLOC_PURGE_DELAY": "7"}, "7")])
+def test_a_command_says_how_arrow_keeps_memory_before_it_is_imported_unless_the_user_does(
+    said: dict[str, str], kept: str
+) -> None:
+    code = (
+        "import os, sys; from mmdata.cli import main; sys.argv = ['mmdata', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: print(os.environ['MIMALLOC_PURGE_DELAY'], 'pyarrow' in sys.modules)"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "MIMALLOC_PURGE_DELAY"}
+
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=own | said, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert printed.splitlines()[-1] == f"{kept} False"

@@ -339,7 +339,11 @@ def leftovers_of_media(value: object, medium: MediaType = "video") -> dict[str, 
     {'0': {'start': 2}}
     """
     items = value if isinstance(value, list) else [value]
-    return _number_nonempty(_rest_of_medium(item, medium) for item in items)
+    found = {}
+    for number, item in enumerate(items):
+        if rest := _rest_of_medium(item, medium):
+            found[str(number)] = rest
+    return found
 
 
 def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
@@ -577,11 +581,11 @@ def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
-    heard = {where, *_heard_of_video(item, medium, where)}
+    heard = _heard_of_video(item, medium, where)
     rest = {
         key: found
         for key, found in item.items()
-        if key not in heard and (found or not _is_unused(key, found))
+        if key != where and key not in heard and (found or not _is_unused(key, found))
     }
     _require_one_medium(rest)
     if where is None or not is_object(item[where]):
