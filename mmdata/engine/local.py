@@ -328,6 +328,8 @@ class _Worker:
         """
         task = _Task()
         granted = self._deadline if deadline is None else deadline
+        if not self._jobs and self._process is not None and self._process.poll() is not None:
+            self.kill()  # it died with nothing to do, for which this job is not to blame
         self._jobs.append(_Job(task, pickle.dumps((job, args)), granted))
         self._send()
         if len(self._jobs) == 1:

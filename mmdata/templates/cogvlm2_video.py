@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
 from mmdata.storage import MediaCache
@@ -28,6 +27,7 @@ from mmdata.templates.toolkit import (
     PositiveInt,
     Run,
     build_encoded,
+    checked,
     cut_at_stop,
     media_of,
     num_tokens,

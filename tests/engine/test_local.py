@@ -401,6 +401,16 @@ def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(
     assert _gone_within(worker, seconds=5)
 
 
+def test_a_process_that_dies_with_nothing_to_do_costs_no_job() -> None:
+    with isolate.Pool() as pool:
+        idle = pool.run(os.getpid)
+        os.kill(idle, signal.SIGKILL)
+        os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)  # until it is dead
+
+        assert pool.run(len, "four") == 4
+        assert pool.run(os.getpid) != idle
+
+
 def test_importing_the_room_is_light() -> None:
     code = "import sys, mmdata.engine.local; print('numpy' in sys.modules or 'av' in sys.modules)"
     assert (

@@ -292,6 +292,7 @@ def test_a_field_that_only_looks_like_a_bound_of_a_clip_is_none(name: str) -> No
 
 @given(fields_added(NOTHING))
 @example(("video178k", (), "videos", None))
+@example(("lavis", (), "videos", None))
 @example(("cauldron", ("texts", 0), "train", None))
 @settings(max_examples=200)
 def test_a_field_that_says_nothing_changes_nothing(

@@ -256,6 +256,7 @@ CHANGES_NOTHING = {
     "skipped",
     "memory",
     "max_pixels",
+    "media_cache",
 }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
@@ -43,6 +42,7 @@ from mmdata.templates.toolkit import (
     PositiveInt,
     Run,
     build_encoded,
+    checked,
     cut_at_stop,
     merge_texts,
     num_tokens,
