@@ -86,6 +86,8 @@ def run_jobs(
             continue
 
         number, outcome = engine.next_result()
+        if number not in running:  # a job of somebody who has not waited for all of them
+            continue
         first, task, attempt = running.pop(number)
         if isinstance(outcome, LostWorkerError) and attempt < attempts:
             running[engine.submit(job, *task)] = (first, task, attempt + 1)

@@ -60,6 +60,13 @@ def test_what_one_job_raises_is_its_result_and_the_others_go_on(engine: LocalEng
     assert str(second) == "one is none"
 
 
+def test_jobs_that_nobody_waited_for_are_in_nobody_s_way(engine: LocalEngine) -> None:
+    given_up = run_jobs(engine, double_late, [(number,) for number in range(4)])
+    assert next(given_up) == 0
+
+    assert list(run_jobs(engine, double_late, [(5,), (6,)])) == [10, 12]
+
+
 def test_tasks_are_taken_a_few_ahead_and_no_more(engine: LocalEngine) -> None:
     taken = 0
 
