@@ -54,7 +54,38 @@ class Spool:
         self._closer()
 
 
-class RemoteFile(io.RawIOBase):
+class _SeekableFile(io.RawIOBase):
+    """A file that is read from any place and whose size is known."""
+
+    name: str
+    _position = 0
+
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it can be read from any place."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place that is read next."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size()}[whence]
+        if base + offset < 0:
+            raise ValueError(f"{self.name}: no place before the file: {base + offset}")
+        self._position = base + offset
+        return self._position
+
+
+class RemoteFile(_SeekableFile):
     """A file of ``size`` bytes of which ``read_range(start, size)`` gives a stretch.
 
     Blocks that were read are held, the latest 32 MiB of them. Whoever reads on and on is given more
@@ -73,34 +104,13 @@ class RemoteFile(io.RawIOBase):
         self._read_range = read_range
         self._spool = spool
         self._size = size
-        self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._run_start = self._run_end = 0
         self.name = name
 
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return that it can be read from any place."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place that is read next."""
-        return self._position
-
     def size(self) -> int:
         """Return how many bytes it has."""
         return self._size
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"{self.name}: no place before the file: {base + offset}")
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer until it is full or the file ends; return how many bytes it took."""
@@ -170,43 +180,28 @@ class RemoteFile(io.RawIOBase):
         return first
 
 
-class HoledFile(io.RawIOBase):
+class HoledFile(_SeekableFile):
     """A remote file whose ``holes``, in order, read as zeros and are not fetched."""
 
     def __init__(self, file: RemoteFile, holes: Sequence[range]) -> None:
         self._file = file
         self._holes = holes
         self._starts = [hole.start for hole in holes]
-        self._position = 0
         self.name = file.name
 
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return that it can be read from any place."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place that is read next."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size()}
-        self._position = base[whence] + offset
-        return self._position
+    def size(self) -> int:
+        """Return how many bytes it has, holes and all."""
+        return self._file.size()
 
     def read(self, size: int = -1) -> bytes:
         """Return up to ``size`` bytes: as far as a hole goes, or to the next."""
-        rest = max(0, self._file.size() - self._position)
+        rest = max(0, self.size() - self._position)
         wanted = rest if size < 0 else min(size, rest)
         number = bisect_right(self._starts, self._position)
         if number and self._position in self._holes[number - 1]:
             data = bytes(min(wanted, self._holes[number - 1].stop - self._position))
         else:
-            stop = self._starts[number] if number < len(self._starts) else self._file.size()
+            stop = self._starts[number] if number < len(self._starts) else self.size()
             self._file.seek(self._position)
             data = self._file.read(min(wanted, stop - self._position)) or b""
         self._position += len(data)
