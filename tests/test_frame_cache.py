@@ -25,7 +25,7 @@ from mmdata.store import open as open_store
 from tests.engines import Here, bytes_of
 from tests.source_files import record, write_records
 from tests.stores import write
-from tests.video.clips import clip, numbers_in
+from tests.video.clips import clip, numbers_in, slow_clip
 
 
 def about(number: int, *media: Media) -> Conversation:
@@ -392,16 +392,24 @@ def test_frames_that_are_listed_out_of_order_are_refused_with_the_order_to_write
     assert cache_frames(store.path, tmp_path / "frames", ascending).rows == 5
 
 
-def test_a_limit_that_a_video_meets_names_it_and_the_option(store: Store, tmp_path: Path) -> None:
+def test_a_limit_that_a_video_meets_names_it_and_the_option(tmp_path: Path) -> None:
+    slow = slow_clip()
+    for name in ("0.avi", "1.avi"):
+        (tmp_path / name).write_bytes(slow)
+    rows = [
+        about(0, Media("image", "x.png"), Media("video", "1.avi"), Media("video", "0.avi")),
+        about(1, Media("video", bytes=slow)),
+    ]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
     limits = Limits(deadline=1e-4)
 
     report = cache_frames(store.path, tmp_path / "frames", "uniform:2", limits=limits, workers=1)
 
     said = {line["id"]: line["detail"] for line in open_store(tmp_path / "frames").rejects()}
-    assert report.rejects.keys() == {"media_limit"}
-    assert said["c1"].startswith(f"{tmp_path / '1.mp4'}, {tmp_path / '0.mp4'}: no result within")
-    assert "--deadline" in said["c1"]
-    assert said["c5"].startswith("a video in the record: no result within")
+    assert report.rejects == {"media_limit": 2}
+    assert said["c0"].startswith(f"{tmp_path / '1.avi'}, {tmp_path / '0.avi'}: no result within")
+    assert "--deadline" in said["c0"]
+    assert said["c1"].startswith("a video in the record: no result within")
 
 
 def test_a_video_that_was_damaged_and_kept_says_so(tmp_path: Path) -> None:

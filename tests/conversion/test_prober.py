@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from examples.synthetic import drifting, write_clip
 from mmdata._tools.limits import Limits
 from mmdata.conversion import Check
 from mmdata.conversion.prober import Facts, File, Prober, media_faults
+from mmdata.conversion.prober import look as look_now
 from mmdata.errors import MediaError, RecordError
 from mmdata.store.layout import partial_path
 from mmdata.video import sample
@@ -179,6 +181,11 @@ def test_the_journal_of_a_lighter_look_is_not_believed_by_a_harder_one(tmp_path:
     assert isinstance(after, MediaError)
 
 
+def look_late(*args: Any, **options: Any) -> list[Facts]:
+    time.sleep(0.2)
+    return look_now(*args, **options)
+
+
 def test_what_met_a_limit_is_asked_anew_and_what_other_limits_gave_is_not_believed(
     mixed: Path, tmp_path: Path
 ) -> None:
@@ -189,7 +196,7 @@ def test_what_met_a_limit_is_asked_anew_and_what_other_limits_gave_is_not_believ
             [(_, found)] = prober.answers([file], lambda item: [item])
         return found
 
-    late = look(limits=Limits(deadline=1e-4))
+    late = look(limits=Limits(deadline=1e-4), job=look_late)
     assert isinstance(late, MediaError)
     assert late.reason == "media_limit"
     sound = look()

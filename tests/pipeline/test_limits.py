@@ -22,7 +22,7 @@ from mmdata.store import Store
 from mmdata.video import sample
 from tests.pipeline.words import SIDE
 from tests.stores import write
-from tests.video.clips import clip
+from tests.video.clips import clip, slow_clip
 from tests.video.told import ToldTemplate
 
 
@@ -102,18 +102,19 @@ def test_pixels_beyond_the_limit_cost_the_sample(store: Store, isolated: bool) -
 
 
 def test_memory_beyond_the_limit_costs_the_sample(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "sound.mp4").write_bytes(clip("mjpeg", "avi", range(8), size=(1500, 2000)))
+    (tmp_path / "sound.mp4").write_bytes(slow_clip())
     sound = write(tmp_path / "one", [store[0]], media_root=str(tmp_path))
     assert shown(stream(sound, isolated=True)).keys() == {"sound"}
 
     with pytest.raises(SampleError, match=r"sound\.mp4.*raise memory \(--memory") as found:
-        shown(stream(sound, isolated=True, memory=80 << 20))
+        shown(stream(sound, isolated=True, memory=56 << 20))
 
     assert found.value.reason == "media_limit"
 
 
-def test_a_sample_that_is_late_names_its_file_and_the_option(store: Store) -> None:
-    sound = write(store.path.parent / "one", [store[0]], media_root=str(store.media_root))
+def test_a_sample_that_is_late_names_its_file_and_the_option(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "sound.mp4").write_bytes(slow_clip())
+    sound = write(tmp_path / "one", [store[0]], media_root=str(tmp_path))
 
     with pytest.raises(
         SampleError, match=r"sound\.mp4\) was not read within .*--deadline"

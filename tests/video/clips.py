@@ -54,6 +54,13 @@ def numbers_in(pixels: NDArray[np.uint8]) -> list[int]:
     return [number_in(frame) for frame in pixels]
 
 
+def slow_clip() -> bytes:
+    """The bytes of an AVI that takes a tenth of a second to decode: far longer than a deadline of a
+    tenth of a millisecond, however late a busy machine looks at the clock.
+    """
+    return clip("mjpeg", "avi", range(8), size=(1500, 2000))
+
+
 def clip(
     codec: str,
     container: str,
