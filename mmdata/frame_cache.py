@@ -322,7 +322,7 @@ class _Refused:
     detail: str
 
 
-def _take(videos: Sequence[Media], recipe: _Recipe, cache: MediaCache | None) -> list[_Cached]:
+def _take(recipe: _Recipe, cache: MediaCache | None, videos: Sequence[Media]) -> list[_Cached]:
     """Sample and encode the videos of one record."""
     found = []
     for video in videos:
@@ -426,12 +426,14 @@ def _take_frames_in(
 ) -> Iterator[list[_Cached] | _Refused]:
     asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
 
-    def questions() -> Iterator[tuple[list[Media], _Recipe, MediaCache | None]]:
+    def questions() -> Iterator[tuple[list[Media]]]:
         for row in rows:
             asked.append(_videos(opened, row))
-            yield asked[-1], recipe, cache
+            yield (asked[-1],)
 
-    for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
+    take = partial(_take, recipe, cache)
+    deadline_of = partial(_deadline_of, recipe.limits)
+    for outcome in pool.map(take, questions(), deadline_of=deadline_of):
         videos = asked.popleft()
         if isinstance(outcome, Exception):
             error = as_media_error(outcome, ", ".join(map(_name, videos)))
@@ -446,7 +448,7 @@ def _name(video: Media) -> str:
     return video.path or first or "a video in the record"
 
 
-def _deadline_of(videos: Sequence[Media], recipe: _Recipe, _: MediaCache | None) -> float:
+def _deadline_of(limits: Limits, videos: Sequence[Media]) -> float:
     """Return the seconds that sampling the videos of a record may take."""
     size, seconds = 0, 0.0
     for video in videos:
@@ -454,7 +456,7 @@ def _deadline_of(videos: Sequence[Media], recipe: _Recipe, _: MediaCache | None)
         size += sum(map(len, (video.bytes or b"", *(video.frames or ()))))
         size += sum(count_bytes(path) for path in paths or () if not is_url(path))
         seconds += video.duration or 0.0
-    return recipe.limits.deadline_of(size, seconds)
+    return limits.deadline_of(size, seconds)
 
 
 def _videos(opened: stores.Store, row: int) -> list[Media]:

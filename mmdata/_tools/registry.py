@@ -60,6 +60,12 @@ class Registry(Generic[T]):
         """
         return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether something has the name. What was got before, and what is ours, is known
+        without a look at what is installed, which takes its time.
+        """
+        return name in self._entries or name in self._ours() or name in self._entry_points()
+
     def get(self, name: str) -> T:
         """Return what is registered under ``name``.
 
