@@ -58,6 +58,8 @@ Codec: TypeAlias = Literal["jpeg", "webp"]
 _JOURNAL: Final = "frames.journal"
 _TOGETHER: Final = 16
 """How many rows are worked on by one job of an engine."""
+_LEAST: Final = 4
+"""As few to the end of a run, when workers would else wait for the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,9 @@ def cache_frames(
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
     lossless. ``workers`` are processes, by default as many as there are cores: of this machine, or
     with the ``engine`` ``ray`` of the cluster at ``address``, or of an engine that is open, each of
-    which works on one of the ``partitions`` at a time, by default of 16 rows. ``resume`` goes on
-    where an attempt with the same arguments was stopped. What a video may cost beyond its
-    ``limits`` costs its record; the deadline grows with the videos of a record
+    which works on one of the ``partitions`` at a time, by default of 16 rows and fewer to the end.
+    ``resume`` goes on where an attempt with the same arguments was stopped. What a video may cost
+    beyond its ``limits`` costs its record; the deadline grows with the videos of a record
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
     ``oddities``. ``progress`` shows how far it is, or is called with the numbers of rows and
     rejects so far.
@@ -178,6 +180,7 @@ def cache_frames(
             map_ranges,
             partial(_list_frames, opened, recipe, cache),
             together=_TOGETHER,
+            least=_LEAST,
             lost=lambda error: _Refused(error.reason, str(error)),
             partitions=partitions,
             engine=engine,

@@ -28,8 +28,8 @@ class Registry(Generic[T]):
     """What is registered under a name in one package, ours or an entry point's.
 
     >>> from mmdata.formats import registry
-    >>> "rwf2000" in registry.names()
-    True
+    >>> "rwf2000" in registry, "rwf2000" in registry.names()
+    (True, True)
     """
 
     def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:

@@ -98,6 +98,7 @@ def look(
     return [_look(_reachable(file, level, access), level, limits, on_damage) for file in files]
 
 
+@checked
 def apply_look(job: Look, level: MediaLevel, limits: Limits, files: Sequence[File]) -> list[Facts]:
     """Return what a job says of files; with the files last, which differ from call to call."""
     return job(files, level, limits)
