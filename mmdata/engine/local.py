@@ -48,7 +48,7 @@ _IN_HAND: Final = 2
 # Of short jobs it has more, of less than so many seconds together: what one has in hand when there
 # is no more to give out, no other can take over.
 _MOST_IN_HAND: Final = 6
-_SHORT: Final = 0.01
+_SHORT: Final = 0.02
 _SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
@@ -131,15 +131,13 @@ class Pool:
             # However many the slowest has in hand, the others are not to wait for it.
             more = min(worker.room for worker in self._workers) - _IN_HAND
             most = (_AHEAD + more) * len(self._workers)
-            for given in range(_MOST_IN_HAND):  # those that have nothing to do come first
-                for worker in self._workers:
-                    if (
-                        worker.jobs == given < worker.room
-                        and len(pending) < most
-                        and (args := next(waiting, None)) is not None
-                    ):
-                        deadline = None if deadline_of is None else deadline_of(*args)
-                        pending.append(worker.begin(shared, args, deadline))
+            while len(pending) < most:
+                free = [worker for worker in self._workers if worker.jobs < worker.room]
+                if not free or (args := next(waiting, None)) is None:
+                    break
+                deadline = None if deadline_of is None else deadline_of(*args)
+                worker = min(free, key=_count_jobs)  # one that has nothing to do, if there is one
+                pending.append(worker.begin(shared, args, deadline))
             if not pending:
                 return
             if pending[0].done:
@@ -290,6 +288,10 @@ def _wait(channels: Iterable[Connection], seconds: float | None = None) -> froze
     return frozenset(found for found, _ in poll.poll(None if seconds is None else 1000 * seconds))
 
 
+def _count_jobs(worker: _Worker) -> int:
+    return worker.jobs
+
+
 class _StartError(RuntimeError):
     """A worker process that ended before it was ready."""
 
@@ -367,25 +369,21 @@ class _Worker:
         self._jobs: deque[_Job] = deque()
         self.channel: Connection
         self.expires = math.inf  # when the first of its jobs meets its deadline
+        self.jobs = 0  # that have not ended
+        self._bytes = 0  # of their messages
         self._since = 0.0  # when its last answer was taken, or it began
         self._pace = math.inf  # seconds that its jobs take, about
-
-    @property
-    def jobs(self) -> int:
-        """How many jobs it has that have not ended."""
-        return len(self._jobs)
+        self._room = _IN_HAND  # how many such jobs it may have
 
     @property
     def room(self) -> int:
         """How many jobs it may have."""
-        if self._pace >= _SHORT or sum(len(job.message) for job in self._jobs) > _SMALL:
-            return _IN_HAND
-        return max(_IN_HAND, min(_MOST_IN_HAND, int(_SHORT / max(self._pace, 1e-6))))
+        return self._room if self._bytes <= _SMALL else _IN_HAND
 
     @property
     def seconds_to_spare(self) -> float:
         """How long it has enough to do, about, without anybody taking its answers."""
-        spare = len(self._jobs) - _IN_HAND
+        spare = self.jobs - _IN_HAND
         return spare * self._pace if spare > 0 else 0.0
 
     def begin(
@@ -401,9 +399,12 @@ class _Worker:
         granted = self._deadline if deadline is None else deadline
         if not self._jobs and self._process is not None and self._process.poll() is not None:
             self.kill()  # it died with nothing to do, for which this job is not to blame
-        self._jobs.append(_Job(task, pickle.dumps((job, args)), granted))
+        message = pickle.dumps((job, args))
+        self._jobs.append(_Job(task, message, granted))
+        self.jobs += 1
+        self._bytes += len(message)
         self._send()
-        if len(self._jobs) == 1:
+        if self.jobs == 1:
             self._start_clock()
         return task
 
@@ -526,10 +527,14 @@ class _Worker:
         """Say what came of the first job, and go on with the next; with another process where this
         one is gone.
         """
-        self._jobs.popleft().task.settle(outcome)
+        job = self._jobs.popleft()
+        self.jobs -= 1
+        self._bytes -= len(job.message)
+        job.task.settle(outcome)
         took = monotonic() - self._since
         # Answers that came together are taken one right after the other: over a few it is right.
         self._pace = took if self._pace == math.inf else 0.75 * self._pace + 0.25 * took
+        self._room = int(min(_MOST_IN_HAND, max(_IN_HAND, _SHORT / max(self._pace, 1e-6))))
         if self._jobs:
             self._send()
             self._start_clock()
