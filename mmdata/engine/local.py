@@ -49,6 +49,7 @@ _IN_HAND: Final = 2
 # is no more to give out, no other can take over.
 _MOST_IN_HAND: Final = 6
 _SHORT: Final = 0.02
+_LONGEST_NAP: Final = 0.005  # seconds that answers to short jobs may wait to be taken
 _SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
@@ -384,7 +385,8 @@ class _Worker:
     def seconds_to_spare(self) -> float:
         """How long it has enough to do, about, without anybody taking its answers."""
         spare = self.jobs - _IN_HAND
-        return spare * self._pace if spare > 0 else 0.0
+        # Whatever its pace is held for: one job that took long says nothing of the next.
+        return min(_LONGEST_NAP, spare * self._pace) if spare > 0 else 0.0
 
     def begin(
         self,
