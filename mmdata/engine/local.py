@@ -54,6 +54,7 @@ _SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
+_MOST_MILLISECONDS: Final = (1 << 31) - 1
 _ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
@@ -286,7 +287,9 @@ def _wait(channels: Iterable[Connection], seconds: float | None = None) -> froze
     poll = select.poll()
     for channel in channels:
         poll.register(channel.fileno(), select.POLLIN)
-    return frozenset(found for found, _ in poll.poll(None if seconds is None else 1000 * seconds))
+    # Of milliseconds it takes no more than a C int holds: whoever waits longer asks again.
+    longest = None if seconds is None else min(1000 * seconds, _MOST_MILLISECONDS)
+    return frozenset(found for found, _ in poll.poll(longest))
 
 
 def _count_jobs(worker: _Worker) -> int:

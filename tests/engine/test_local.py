@@ -373,6 +373,11 @@ def test_the_hundredth_job_of_a_worker_has_the_deadline_and_the_reason_of_the_fi
     assert 0.5 <= hundredth.seconds < 3
 
 
+def test_a_deadline_may_be_years() -> None:
+    with isolate.Pool(deadline=1e9) as pool:
+        assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
+
+
 def test_a_job_has_the_deadline_that_its_arguments_give_it() -> None:
     delays = [(0.5, 1), (0.0, 2), (1e6, 3), (0.5, 4)]
 
