@@ -58,6 +58,8 @@ Codec: TypeAlias = Literal["jpeg", "webp"]
 _JOURNAL: Final = "frames.journal"
 _TOGETHER: Final = 16
 """How many rows are worked on by one job of an engine."""
+_LEAST: Final = 4
+"""As few to the end of a run, when workers would else wait for the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,9 @@ def cache_frames(
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
     lossless. ``workers`` are processes, by default as many as there are cores: of this machine, or
     with the ``engine`` ``ray`` of the cluster at ``address``, or of an engine that is open, each of
-    which works on one of the ``partitions`` at a time, by default of 16 rows. ``resume`` goes on
-    where an attempt with the same arguments was stopped. What a video may cost beyond its
-    ``limits`` costs its record; the deadline grows with the videos of a record
+    which works on one of the ``partitions`` at a time, by default of 16 rows and fewer to the end.
+    ``resume`` goes on where an attempt with the same arguments was stopped. What a video may cost
+    beyond its ``limits`` costs its record; the deadline grows with the videos of a record
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
     ``oddities``. ``progress`` shows how far it is, or is called with the numbers of rows and
     rejects so far.
@@ -178,6 +180,7 @@ def cache_frames(
             map_ranges,
             partial(_list_frames, opened, recipe, cache),
             together=_TOGETHER,
+            least=_LEAST,
             lost=lambda error: _Refused(error.reason, str(error)),
             partitions=partitions,
             engine=engine,
@@ -322,7 +325,7 @@ class _Refused:
     detail: str
 
 
-def _take(videos: Sequence[Media], recipe: _Recipe, cache: MediaCache | None) -> list[_Cached]:
+def _take(recipe: _Recipe, cache: MediaCache | None, videos: Sequence[Media]) -> list[_Cached]:
     """Sample and encode the videos of one record."""
     found = []
     for video in videos:
@@ -426,12 +429,14 @@ def _take_frames_in(
 ) -> Iterator[list[_Cached] | _Refused]:
     asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
 
-    def questions() -> Iterator[tuple[list[Media], _Recipe, MediaCache | None]]:
+    def questions() -> Iterator[tuple[list[Media]]]:
         for row in rows:
             asked.append(_videos(opened, row))
-            yield asked[-1], recipe, cache
+            yield (asked[-1],)
 
-    for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
+    take = partial(_take, recipe, cache)
+    deadline_of = partial(_deadline_of, recipe.limits)
+    for outcome in pool.map(take, questions(), deadline_of=deadline_of):
         videos = asked.popleft()
         if isinstance(outcome, Exception):
             error = as_media_error(outcome, ", ".join(map(_name, videos)))
@@ -446,7 +451,7 @@ def _name(video: Media) -> str:
     return video.path or first or "a video in the record"
 
 
-def _deadline_of(videos: Sequence[Media], recipe: _Recipe, _: MediaCache | None) -> float:
+def _deadline_of(limits: Limits, videos: Sequence[Media]) -> float:
     """Return the seconds that sampling the videos of a record may take."""
     size, seconds = 0, 0.0
     for video in videos:
@@ -454,7 +459,7 @@ def _deadline_of(videos: Sequence[Media], recipe: _Recipe, _: MediaCache | None)
         size += sum(map(len, (video.bytes or b"", *(video.frames or ()))))
         size += sum(count_bytes(path) for path in paths or () if not is_url(path))
         seconds += video.duration or 0.0
-    return recipe.limits.deadline_of(size, seconds)
+    return limits.deadline_of(size, seconds)
 
 
 def _videos(opened: stores.Store, row: int) -> list[Media]:

@@ -28,8 +28,8 @@ class Registry(Generic[T]):
     """What is registered under a name in one package, ours or an entry point's.
 
     >>> from mmdata.formats import registry
-    >>> "rwf2000" in registry.names()
-    True
+    >>> "rwf2000" in registry, "rwf2000" in registry.names()
+    (True, True)
     """
 
     def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:
@@ -59,6 +59,12 @@ class Registry(Generic[T]):
         nothing is imported but our own package.
         """
         return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether something has the name. What was got before, and what is ours, is known
+        without a look at what is installed, which takes its time.
+        """
+        return name in self._entries or name in self._ours() or name in self._entry_points()
 
     def get(self, name: str) -> T:
         """Return what is registered under ``name``.

@@ -8,34 +8,29 @@ import json
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TextIO, TypeVar
 
-from msgspec import to_builtins
-
-from mmdata._tools.limits import Limits, OnDamage, count_bytes
+from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import PositiveInt, checked
-from mmdata._tools.paths import is_url
 from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
-from mmdata.conversion.fingerprint import Fingerprint, compare
+from mmdata.conversion.fingerprint import Fingerprint
 from mmdata.conversion.locate import is_file
-from mmdata.conversion.probe import check
+from mmdata.conversion.look import Facts, File, Look, MediaLevel, apply_look, look
 from mmdata.engine.engine import Engine
 from mmdata.engine.local import Pool, lend_pool
 from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import MediaError, as_media_error
-from mmdata.schema import CompactTimes, Media, MediaType
+from mmdata.schema import Media
 from mmdata.storage import Access
-from mmdata.storage._media import open_medium, reach
 from mmdata.storage._path import RemotePath
 from mmdata.store import Store
-from mmdata.video.folder import is_folder
 from mmdata.video.pictures import UNSAID, Pictures
 from mmdata.video.source import name_of
 
@@ -52,138 +47,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Facts: TypeAlias = Mapping[str, Any]
-"""What was found: fields of :class:`mmdata.schema.Media`."""
-MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
-"""How hard the media of a store are looked at:
-compared with what was kept of them, and looked into besides.
-"""
-
-
-Look: TypeAlias = Callable[[Sequence["File"], MediaLevel, Limits], list[Facts]]
-"""What looks into files, as :func:`look` does."""
-
-
-class File(NamedTuple):
-    """A medium to look into: the path or the bytes of a file, the pictures that a video is given
-    as, or those of a frame cache.
-
-    ``type`` is what it is said to be, ``kept`` the fingerprint it had, where one is known.
-    ``clock`` says when the pictures of a folder are, and ``duration`` how many seconds a video
-    lasts, where that is known.
-    """
-
-    source: str | RemotePath | bytes | Pictures | tuple[bytes, ...]
-    type: MediaType
-    kept: Fingerprint | None = None
-    clock: CompactTimes | None = None
-    duration: float | None = None
-
-    @property
-    def bytes(self) -> int:
-        """How large it is; 0 where nothing is there to look at."""
-        if isinstance(self.source, (str, RemotePath)):
-            return 0 if is_url(str(self.source)) else count_bytes(str(self.source))
-        if isinstance(self.source, Pictures):
-            paths = map(str, self.source.paths)
-            return sum(count_bytes(path) for path in paths if not is_url(path))
-        return sum(map(len, self.source)) if isinstance(self.source, tuple) else len(self.source)
-
 
 _AHEAD: Final = 256
 _TOGETHER: Final = 64
 """How many rows are looked into by one job of an engine."""
-_KEPT: Final = (
-    "width",
-    "height",
-    "duration",
-    "fps",
-    "num_frames",
-    "times",
-    "clock",
-    "oddities",
-    "size",
-    "hash",
-)
-
-
-@checked
-def look(
-    files: Sequence[File],
-    level: MediaLevel,
-    limits: Limits,
-    *,
-    on_damage: OnDamage = "raise",
-    access: Access | None = None,
-) -> list[Facts]:
-    """Return what each file is; of those that are only compared, and of cached frames, nothing.
-
-    ``on_damage`` is that of :func:`mmdata.conversion.probe.check`; ``access`` says which URLs may
-    be read.
-
-    Raises:
-        MediaError: one of them is not sound, or not the file it was.
-    """
-    return [_look(_reachable(file, level, access), level, limits, on_damage) for file in files]
-
-
-def _reachable(file: File, level: MediaLevel, access: Access | None) -> File:
-    """Return a file whose URL, if it has one, is a path that may be read."""
-    if isinstance(file.source, Pictures):
-        return file._replace(source=file.source.below("", access))
-    if not isinstance(file.source, str):
-        return file
-    source = reach(file.source, access)
-    # What is looked into is hashed besides; what is compared is read once.
-    if isinstance(source, RemotePath) and level != "compare":
-        source = source.keep()
-    return file._replace(source=source)
-
-
-def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
-    source = file.source
-    if isinstance(source, tuple):
-        _decode_all(source if level != "compare" else (), limits)
-        return {}
-    paths = source.paths if isinstance(source, Pictures) else (source,)
-
-    found: Facts = {}
-    if level != "compare":
-        sound = check(
-            source, file.type, level=level, clock=file.clock, on_damage=on_damage, limits=limits
-        )
-        found = asdict(sound)
-    if file.kept is not None:
-        compare(source.paths if isinstance(source, Pictures) else source, file.kept)
-    elif level == "compare":
-        for path in paths:
-            if isinstance(path, RemotePath) and not is_folder(path):
-                open_medium(path).close()
-            if isinstance(path, str) and not os.path.exists(path):  # noqa: PTH110
-                raise MediaError(f"{path}: no such file", path=path, reason="missing_media")
-
-    known = {key: value for key, value in found.items() if key in _KEPT}
-    # As Arrow and JSON have it: it goes into a column, and into the journal.
-    if (clock := known.get("clock")) is not None:
-        fields = to_builtins(clock).items()
-        known["clock"] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in fields
-        }
-    if "oddities" in known:
-        known["oddities"] = list(known["oddities"]) or None
-    return known
-
-
-def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
-    from mmdata import image
-
-    for number, frame in enumerate(frames):
-        try:
-            image.decode(frame, limits=limits)
-        except MediaError as error:
-            raise MediaError(
-                f"cached frame {number} is damaged: {error}", reason=error.reason
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +96,23 @@ class Prober:
         job: Look | None = None,
         pool: Pool | None = None,
     ) -> None:
-        self._level = level
-        self._job = job or partial(look, on_damage=on_damage, access=access)
         self._limits = limits or Limits()
+        asked = job or partial(look, on_damage=on_damage, access=access)
+        self._job = partial(apply_look, asked, level, self._limits)
         self._asked = _question_of(level, on_damage, self._limits)
-        self._path = journal or Path(os.devnull)
+        self._path = journal
         self._is_own = pool is None
         self._pool = pool or Pool(
             workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory
         )
+        self._journal: TextIO | None = None
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:
         """Read the journal."""
-        self._known = {(path, None): answer for path, answer in _read(self._path, self._asked)}
-        self._journal = self._path.open("a", encoding="utf-8")
+        if self._path is not None:
+            self._known = {(path, None): answer for path, answer in _read(self._path, self._asked)}
+            self._journal = self._path.open("a", encoding="utf-8")
         return self
 
     def __exit__(
@@ -253,7 +122,8 @@ class Prober:
         trace: TracebackType | None,
     ) -> None:
         """Stop the workers."""
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
         if self._is_own:
             self._pool.close()
 
@@ -267,7 +137,7 @@ class Prober:
         """
         waiting: deque[_Waiting[T]] = deque()
 
-        def questions() -> Iterator[tuple[Sequence[File], MediaLevel, Limits]]:
+        def questions() -> Iterator[tuple[Sequence[File]]]:
             for item in items:
                 files = [File(*file) for file in files_of(item)]
                 known = self._recall(files)
@@ -275,9 +145,9 @@ class Prober:
                 asked = known is None or len(waiting) >= _AHEAD
                 waiting.append(_Waiting(item, files, known, asked))
                 if asked:
-                    yield files if known is None else [], self._level, self._limits
+                    yield (files if known is None else [],)
 
-        for found in self._pool.map(self._job, questions(), deadline_of=_deadline_of):
+        for found in self._pool.map(self._job, questions(), deadline_of=self._deadline_of):
             while not waiting[0].asked:
                 yield waiting[0].item, waiting.popleft().answer()
             first = waiting.popleft()
@@ -287,6 +157,14 @@ class Prober:
             )
         for one in waiting:
             yield one.item, one.answer()
+
+    def _deadline_of(self, files: Sequence[File]) -> float:
+        """Return the seconds that looking into files may take."""
+        size, seconds = 0, 0.0
+        for file in files:
+            size += file.bytes
+            seconds += file.duration or 0.0
+        return self._limits.deadline_of(size, seconds)
 
     def _recall(self, files: Sequence[File]) -> list[Facts] | MediaError | None:
         """Return what the journal says of the files; None if it does not know them all."""
@@ -323,8 +201,9 @@ class Prober:
         if not isinstance(file.source, str) or file.clock is not None:
             return  # embedded, and to keep its bytes would fill the memory; or see _recall
         answer = self._known[file.source, file.kept] = [_stamp(file.source), facts]
-        self._journal.write(json.dumps([self._asked, file.source, *answer]) + "\n")
-        self._journal.flush()
+        if self._journal is not None:
+            self._journal.write(json.dumps([self._asked, file.source, *answer]) + "\n")
+            self._journal.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,13 +366,6 @@ def _question_of(level: MediaLevel, on_damage: OnDamage, limits: Limits) -> str:
         f"{name}={value}" for name, value in unusual.items()
     ]
     return " ".join([level, *words])
-
-
-def _deadline_of(files: Sequence[File], level: MediaLevel, limits: Limits) -> float:
-    """Return the seconds that looking into files may take."""
-    return limits.deadline_of(
-        sum(file.bytes for file in files), sum(file.duration or 0.0 for file in files)
-    )
 
 
 def _read(journal: Path, asked: str) -> Iterator[tuple[str, list[Any]]]:

@@ -82,7 +82,7 @@ class Steps:
         """
         if not isinstance(self.format, str):
             return self.format
-        if self.format not in registry.names():
+        if self.format not in registry:
             raise PluginError(
                 f"a worker on {platform.node()} has no format {self.format!r}: install the package "
                 "there that brings it, as on the machine that starts the work"

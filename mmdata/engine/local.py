@@ -23,9 +23,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing.connection import Connection, Pipe, wait
-from time import monotonic
+from functools import cache, lru_cache
+from multiprocessing.connection import Connection, Pipe
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -45,10 +45,16 @@ _AHEAD: Final = 4  # jobs a worker that may be done before the first result is t
 # Jobs that a worker of a pool has: one that it does, and one that it goes on with. On a machine
 # that has other work, this process is woken only after as long as a small clip takes.
 _IN_HAND: Final = 2
+# Of short jobs it has more, of less than so many seconds together: what one has in hand when there
+# is no more to give out, no other can take over.
+_MOST_IN_HAND: Final = 6
+_SHORT: Final = 0.02
+_LONGEST_NAP: Final = 0.005  # seconds that answers to short jobs may wait to be taken
 _SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
+_MOST_MILLISECONDS: Final = (1 << 31) - 1
 _ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
@@ -86,6 +92,7 @@ class Pool:
         memory: PositiveInt = 4 << 30,
     ) -> None:
         self._workers = [_Worker(deadline, memory) for _ in range(workers)]
+        self._maps = 0
 
     @checked
     def run(self, job: Callable[..., T], *args: Any, deadline: PositiveFloat | None = None) -> T:
@@ -113,22 +120,26 @@ class Pool:
         or the exception that :meth:`run` would raise.
 
         Arguments are taken as workers come free, a few jobs ahead of the result that is wanted
-        next. ``deadline_of(*args)`` are the seconds that a job may take, where it is given.
+        next. ``deadline_of(*args)`` are the seconds that a job may take, where it is given. What
+        all jobs have in common belongs into ``job``, a :class:`functools.partial` with it: that is
+        pickled once, and each worker reads it once.
         """
+        self._maps += 1
+        shared = _Shared(self._maps, pickle.dumps(job))
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
-        most = _AHEAD * len(self._workers)
 
         while True:
-            for given in range(_IN_HAND):  # those that have nothing to do come first
-                for worker in self._workers:
-                    if (
-                        worker.jobs == given
-                        and len(pending) < most
-                        and (args := next(waiting, None)) is not None
-                    ):
-                        deadline = None if deadline_of is None else deadline_of(*args)
-                        pending.append(worker.begin(job, args, deadline))
+            # However many the slowest has in hand, the others are not to wait for it.
+            more = min(worker.room for worker in self._workers) - _IN_HAND
+            most = (_AHEAD + more) * len(self._workers)
+            while len(pending) < most:
+                free = [worker for worker in self._workers if worker.jobs < worker.room]
+                if not free or (args := next(waiting, None)) is None:
+                    break
+                deadline = None if deadline_of is None else deadline_of(*args)
+                worker = min(free, key=_count_jobs)  # one that has nothing to do, if there is one
+                pending.append(worker.begin(shared, args, deadline))
             if not pending:
                 return
             if pending[0].done:
@@ -142,9 +153,17 @@ class Pool:
         nearest = min(worker.expires for worker in busy)
         # Those that are starting have no deadline yet.
         seconds = None if nearest == math.inf else max(0.0, nearest - monotonic())
-        ready = wait([worker.channel for worker in busy], seconds)
+        channels = [worker.channel for worker in busy]
+        ready = _wait(channels, 0.0)
+        if not ready:
+            # Workers that have more to do wait for nobody. Each time that this process wakes, one
+            # of them may lose its core to it: so answers to short jobs are let come together.
+            nap = min(worker.seconds_to_spare for worker in busy)
+            if nap > 0.0:
+                sleep(nap if seconds is None else min(nap, seconds))
+            ready = _wait(channels, seconds)
         for worker in busy:
-            if worker.channel in ready:
+            if worker.channel.fileno() in ready:
                 worker.finish()
             elif worker.expires <= monotonic():
                 worker.expire()
@@ -205,13 +224,17 @@ class LocalEngine:
         self.workers = workers
         self._idle = [_Worker(_NO_DEADLINE, _LARGEST) for _ in range(workers)]
         self._busy: list[tuple[_Worker, int, _Task]] = []
-        self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._waiting: deque[tuple[int, _Shared, tuple[Any, ...]]] = deque()
         self._submitted = 0
+        self._pickled: tuple[Any, _Shared] | None = None  # the last job
 
     def submit(self, job: Callable[..., Any], *args: Any) -> int:
         """Take a job; return the number by which its result will be called."""
         self._submitted += 1
-        self._waiting.append((self._submitted, job, args))
+        # The same for many tasks: a worker reads it once, with the store that may be part of it.
+        if self._pickled is None or self._pickled[0] is not job:
+            self._pickled = job, _Shared(self._submitted, pickle.dumps(job))
+        self._waiting.append((self._submitted, self._pickled[1], args))
         self._begin()
         return self._submitted
 
@@ -224,9 +247,9 @@ class LocalEngine:
                     self._idle.append(worker)
                     self._begin()  # before its result is worked on
                     return number, task.outcome
-            ready = wait([worker.channel for worker, _, _ in self._busy])
+            ready = _wait([worker.channel for worker, _, _ in self._busy])
             for worker, _, _ in self._busy:
-                if worker.channel in ready:
+                if worker.channel.fileno() in ready:
                     try:
                         worker.finish()
                     except _StartError as error:
@@ -251,6 +274,26 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         """Close the engine."""
         self.close()
+
+
+def _wait(channels: Iterable[Connection], seconds: float | None = None) -> frozenset[int]:
+    """Return the descriptors of the channels that have a message, or are closed; waits until one
+    does, so many ``seconds`` at most.
+    """
+    import select
+
+    # A small clip takes so little that multiprocessing's own `wait`, which makes a selector of all
+    # of them each time, would be a tenth of what it costs this process.
+    poll = select.poll()
+    for channel in channels:
+        poll.register(channel.fileno(), select.POLLIN)
+    # Of milliseconds it takes no more than a C int holds: whoever waits longer asks again.
+    longest = None if seconds is None else min(1000 * seconds, _MOST_MILLISECONDS)
+    return frozenset(found for found, _ in poll.poll(longest))
+
+
+def _count_jobs(worker: _Worker) -> int:
+    return worker.jobs
 
 
 class _StartError(RuntimeError):
@@ -303,6 +346,22 @@ class _Job:
     is_sent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """The job of many messages, pickled once for all of them; a worker that reads one of these has
+    the job in its place, the same for as long as they have one ``number``.
+
+    Without the number another job that is pickled alike would be taken for it, and the store that
+    is part of it for the one that is there now.
+    """
+
+    number: int
+    data: bytes
+
+    def __reduce__(self) -> tuple[Callable[[int, bytes], Any], tuple[int, bytes]]:
+        return _load_shared, (self.number, self.data)
+
+
 class _Worker:
     """One process, started when first needed and again after it died, and the jobs that it has."""
 
@@ -314,14 +373,29 @@ class _Worker:
         self._jobs: deque[_Job] = deque()
         self.channel: Connection
         self.expires = math.inf  # when the first of its jobs meets its deadline
+        self.jobs = 0  # that have not ended
+        self._bytes = 0  # of their messages
+        self._since = 0.0  # when its last answer was taken, or it began
+        self._pace = math.inf  # seconds that its jobs take, about
+        self._room = _IN_HAND  # how many such jobs it may have
 
     @property
-    def jobs(self) -> int:
-        """How many jobs it has that have not ended."""
-        return len(self._jobs)
+    def room(self) -> int:
+        """How many jobs it may have."""
+        return self._room if self._bytes <= _SMALL else _IN_HAND
+
+    @property
+    def seconds_to_spare(self) -> float:
+        """How long it has enough to do, about, without anybody taking its answers."""
+        spare = self.jobs - _IN_HAND
+        # Whatever its pace is held for: one job that took long says nothing of the next.
+        return min(_LONGEST_NAP, spare * self._pace) if spare > 0 else 0.0
 
     def begin(
-        self, job: Callable[..., Any], args: tuple[Any, ...], deadline: float | None = None
+        self,
+        job: Callable[..., Any] | _Shared,
+        args: tuple[Any, ...],
+        deadline: float | None = None,
     ) -> _Task:
         """Give the process a job; its deadline, by default that of the pool, counts from when the
         process comes to it.
@@ -330,9 +404,12 @@ class _Worker:
         granted = self._deadline if deadline is None else deadline
         if not self._jobs and self._process is not None and self._process.poll() is not None:
             self.kill()  # it died with nothing to do, for which this job is not to blame
-        self._jobs.append(_Job(task, pickle.dumps((job, args)), granted))
+        message = pickle.dumps((job, args))
+        self._jobs.append(_Job(task, message, granted))
+        self.jobs += 1
+        self._bytes += len(message)
         self._send()
-        if len(self._jobs) == 1:
+        if self.jobs == 1:
             self._start_clock()
         return task
 
@@ -345,15 +422,19 @@ class _Worker:
                 continue
             each.is_sent = True
             try:
-                # Apart from the job, which may be large and is not copied for it.
-                self.channel.send_bytes(_ALARM.pack(each.deadline + _GRACE))
-                self.channel.send_bytes(each.message)
+                alarm = _ALARM.pack(each.deadline + _GRACE)
+                if len(each.message) <= _SMALL:
+                    self.channel.send_bytes(alarm + each.message)
+                else:  # apart from the job, which is not copied for it
+                    self.channel.send_bytes(alarm)
+                    self.channel.send_bytes(each.message)
             except (BrokenPipeError, ConnectionResetError):
                 return  # it is dead, which is what comes out of the pipe
 
     def _start_clock(self) -> None:
         # What a process needs to start counts for no deadline.
-        self.expires = monotonic() + self._jobs[0].deadline if self._is_ready else math.inf
+        self._since = monotonic()
+        self.expires = self._since + self._jobs[0].deadline if self._is_ready else math.inf
 
     def finish(self) -> None:
         """Take the outcome that the process sent, or that it is ready; or note that it died.
@@ -410,7 +491,13 @@ class _Worker:
                     f"from mmdata.engine.local import _serve; _serve({arguments})",
                 ],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    # The threads that numpy's OpenBLAS starts go round for 25 ms to begin with,
+                    # and have nothing to do: there is a process for each core.
+                    "OPENBLAS_NUM_THREADS": "1",
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
@@ -445,7 +532,14 @@ class _Worker:
         """Say what came of the first job, and go on with the next; with another process where this
         one is gone.
         """
-        self._jobs.popleft().task.settle(outcome)
+        job = self._jobs.popleft()
+        self.jobs -= 1
+        self._bytes -= len(job.message)
+        job.task.settle(outcome)
+        took = monotonic() - self._since
+        # Answers that came together are taken one right after the other: over a few it is right.
+        self._pace = took if self._pace == math.inf else 0.75 * self._pace + 0.25 * took
+        self._room = int(min(_MOST_IN_HAND, max(_IN_HAND, _SHORT / max(self._pace, 1e-6))))
         if self._jobs:
             self._send()
             self._start_clock()
@@ -473,8 +567,9 @@ def _serve(descriptor: int, memory: int) -> None:
     channel.send_bytes(b"ready")
     while True:
         try:
-            [alarm] = _ALARM.unpack(channel.recv_bytes())
-            message = channel.recv_bytes()
+            first = channel.recv_bytes()
+            [alarm] = _ALARM.unpack_from(first)
+            message = first[_ALARM.size :] or channel.recv_bytes()
         except EOFError:
             return
         # SIGALRM's default is to end the process, whatever it does.
@@ -519,6 +614,11 @@ def _load_job(message: bytes) -> tuple[Callable[..., Any], tuple[Any, ...]]:
             "Install that package there too, in the version that is here."
         ) from error
     return job, args
+
+
+@lru_cache(maxsize=1)
+def _load_shared(number: int, data: bytes) -> Any:
+    return pickle.loads(data)
 
 
 def _is_for_want_of_memory(error: Exception) -> bool:

@@ -13,7 +13,15 @@ from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
 from mmdata.errors import UsageError
 
-__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "split_evenly", "use_engine"]
+__all__ = [
+    "EngineName",
+    "check_address",
+    "map_ranges",
+    "open_engine",
+    "split_evenly",
+    "split_tapering",
+    "use_engine",
+]
 
 R = TypeVar("R")
 
@@ -93,11 +101,37 @@ def split_evenly(length: NonNegativeInt, count: PositiveInt) -> list[range]:
 
 
 @checked
+def split_tapering(
+    length: NonNegativeInt, workers: PositiveInt, *, together: PositiveInt, least: PositiveInt
+) -> list[range]:
+    """Return ranges of ``together`` things at most, which get shorter, down to the ``least``, where
+    few are left for each of the workers: so these end at about the same time, however long a thing
+    takes. As few as fit into one range are not split.
+
+    >>> [len(some) for some in split_tapering(100, 2, together=16, least=4)]
+    [16, 16, 16, 13, 10, 8, 6, 4, 4, 4, 3]
+    """
+    if 0 < length <= together:
+        return [range(length)]
+
+    found: list[range] = []
+    start = 0
+    while start < length:
+        # Half of what is left, shared out: the other half makes up for who is late.
+        share = -(-(length - start) // (2 * workers))
+        stop = min(length, start + min(together, max(least, share)))
+        found.append(range(start, stop))
+        start = stop
+    return found
+
+
+@checked
 def map_ranges(
     job: Callable[[range], Sequence[R]],
     rows: range,
     *,
     together: PositiveInt,
+    least: PositiveInt | None = None,
     lost: Callable[[LostWorkerError], R],
     engine: EngineName | Engine,
     workers: PositiveInt | None = None,
@@ -107,16 +141,20 @@ def map_ranges(
     """Yield, in order, what a job finds of each row, some rows at a time, on an engine: one that is
     open, or that is opened for it.
 
-    The rows are in so many ``partitions``, or in as many as have ``together`` rows at most. One
-    that loses two workers is divided, on this machine, until the row is found that does it;
-    ``lost`` says what is found of that row.
+    The rows are in so many ``partitions``, or in as many as have ``together`` rows at most; with
+    ``least`` they have fewer to the end (:func:`split_tapering`). One that loses two workers is
+    divided, on this machine, until the row is found that does it; ``lost`` says what is found of
+    that row.
 
     Raises:
         UsageError: as :func:`open_engine`.
     """
-    count = partitions or max(1, -(-len(rows) // together))
-    pieces = [rows[some.start : some.stop] for some in split_evenly(len(rows), count)]
     with use_engine(engine, workers=workers, address=address) as opened:
+        if partitions is None and least is not None:
+            parts = split_tapering(len(rows), opened.workers, together=together, least=least)
+        else:
+            parts = split_evenly(len(rows), partitions or max(1, -(-len(rows) // together)))
+        pieces = [rows[some.start : some.stop] for some in parts]
         outcomes = run_jobs(opened, job, ((piece,) for piece in pieces))
         for piece, found in zip(pieces, outcomes, strict=True):
             if isinstance(found, LostWorkerError):

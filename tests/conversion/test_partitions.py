@@ -29,6 +29,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion.prober import media_faults
 from mmdata.engine.local import LocalEngine, answer_message, rebuild_outcome
 from mmdata.errors import PluginError, RecordError
+from mmdata.formats import registry
 from mmdata.formats.llava import Llava
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
@@ -452,6 +453,17 @@ def test_a_worker_without_a_package_says_which_it_lacks() -> None:
 
 # --- checking on an engine
 # --------------------------------------------------------------------------------------------------
+
+
+def test_a_format_of_ours_is_known_without_a_look_at_all_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look(**_: object) -> None:
+        raise AssertionError("each partition would look through all that is installed")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", look)
+
+    assert "llava" in registry
 
 
 def test_media_are_checked_on_an_engine_as_they_are_here(tmp_path: Path) -> None:

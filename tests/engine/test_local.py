@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,64 @@ def test_a_job_that_hangs_while_nobody_looks_met_its_deadline(
     assert (hung.reason, "within 0.3 seconds" in str(hung)) == ("media_limit", True)
 
 
+class _Counted:
+    """Tells in the end how often it was unpickled in a process."""
+
+    times = 0
+
+    def __reduce__(self) -> tuple[type[_Unpickled], tuple[()]]:
+        return _Unpickled, ()
+
+
+class _Unpickled(_Counted):
+    def __init__(self) -> None:
+        _Counted.times += 1
+
+
+def _times_unpickled(shared: _Counted, _: int) -> int:
+    return shared.times
+
+
+def test_a_worker_reads_once_what_all_jobs_have_in_common() -> None:
+    with isolate.Pool(deadline=10) as pool:
+        arguments = [(number,) for number in range(20)]
+        job = partial(_times_unpickled, _Counted())
+        for run in (1, 2):  # what is behind it may be another by then
+            assert list(pool.map(job, arguments)) == [run] * 20
+
+
+def test_a_worker_of_an_engine_reads_once_what_all_jobs_have_in_common() -> None:
+    arguments = [(number,) for number in range(20)]
+
+    with isolate.LocalEngine() as engine:
+        for run in (1, 2):
+            job = partial(_times_unpickled, _Counted())
+            assert list(run_jobs(engine, job, arguments)) == [run] * 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "most"), [(0.0, 10, 6), (0.05, 10, 2), (0.0, 40_000, 2)]
+)
+def test_a_worker_has_several_jobs_in_hand_if_they_are_short_and_small(
+    seconds: float, size: int, most: int
+) -> None:
+    count = 20 if seconds else 500
+    in_hand = []
+
+    with isolate.Pool(1, deadline=10) as pool:
+        [worker] = pool._workers
+
+        def arguments() -> Iterator[tuple[float, bytes]]:
+            for _ in range(count):
+                in_hand.append(worker.jobs + 1)
+                yield seconds, bytes(size)
+
+        assert list(pool.map(_sleep, arguments())) == [seconds] * count
+
+    assert max(in_hand) <= most
+    assert (max(in_hand) > 2) is (most > 2)
+
+
 def test_workers_are_used_again() -> None:
     with isolate.Pool(deadline=10) as pool:
         assert len(set(pool.map(os.getpid, [()] * 50))) == 1
@@ -312,6 +371,11 @@ def test_the_hundredth_job_of_a_worker_has_the_deadline_and_the_reason_of_the_fi
     assert first.text.startswith("no result within 0.5 seconds; raise deadline (--deadline, ")
     assert hundredth.reason == first.reason == "media_limit"
     assert 0.5 <= hundredth.seconds < 3
+
+
+def test_a_deadline_may_be_years() -> None:
+    with isolate.Pool(deadline=1e9) as pool:
+        assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
 
 
 def test_a_job_has_the_deadline_that_its_arguments_give_it() -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 import mmdata
 from mmdata.engine.engine import LostWorkerError
 from mmdata.engine.local import LocalEngine
-from mmdata.engine.open import map_ranges
+from mmdata.engine.open import map_ranges, split_tapering
 from mmdata.engine.partitions import check_store, split_rows, split_store
 from mmdata.errors import ConfigError, StoreError, UsageError
 from mmdata.mixture import select
@@ -285,6 +286,38 @@ def test_rows_come_in_as_many_parts_as_are_asked_for(partitions: int | None, pie
 
     assert list(found) == [10, 11, 12, 13, 14]
     assert engine.submitted == pieces
+
+
+def test_rows_come_in_shorter_parts_to_the_end_where_that_is_asked_for() -> None:
+    engine = Here(workers=2)
+
+    found = map_ranges(list, range(100), together=16, least=4, lost=lambda _: 0, engine=engine)
+
+    assert list(found) == list(range(100))
+    assert engine.submitted == 11  # 16, 16, 16, 13, 10, 8, 6, 4, 4, 4, 3
+
+
+@given(
+    length=st.integers(0, 500),
+    workers=st.integers(1, 8),
+    together=st.integers(1, 64),
+    least=st.integers(1, 8),
+)
+def test_ranges_get_shorter_to_the_end_and_hold_all_in_order(
+    length: int, workers: int, together: int, least: int
+) -> None:
+    found = split_tapering(length, workers, together=together, least=min(least, together))
+
+    assert list(chain.from_iterable(found)) == list(range(length))
+    sizes = [len(some) for some in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes, default=0) <= together
+    assert all(size >= min(least, together) for size in sizes[:-1])
+    if length > together:  # no more than half of what was left for each worker
+        assert all(
+            size <= max(least, -(-sum(sizes[place:]) // (2 * workers)))
+            for place, size in enumerate(sizes)
+        )
 
 
 def end(store: Store, rows: range) -> None:
