@@ -37,7 +37,7 @@ PEER_JSON = "load_from_disk(folder + '/json').to_json(folder + '/out.json')"
 # As many rows in a row group as ours has; else it asks how large each of the pictures is.
 PEER_PARQUET = (
     "Dataset.from_file(folder + '/rows.arrow').to_parquet(folder + '/out.parquet', "
-    "batch_size=28_672"
+    "batch_size=12_288"
 )
 LEAN = ", use_content_defined_chunking=False, write_page_index=False"
 OURS = "import sys, mmdata; folder = sys.argv[1]; "

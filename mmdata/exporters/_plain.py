@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from mmdata.exporters._features import Feature
-from mmdata.formats._marks import has_marks
 from mmdata.schema import MediaType, Role
 from mmdata.store.arrays import flag_bytes, list_lengths, list_values, valid_bytes
 from mmdata.store.decode import Strings, Words
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain"]
+__all__ = ["ASSISTANT", "SYSTEM", "USER", "Columns", "PlainRows", "find_plain"]
 
 SYSTEM, USER, ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
 """The codes of the roles that plain rows have."""
@@ -45,9 +44,9 @@ class PlainRows:
     ``batch`` are their Arrow columns as a store has them, ``columns`` those that nest in them.
     """
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.batch = batch
-        self.columns = Columns(batch)
+    def __init__(self, columns: Columns) -> None:
+        self.batch = columns.batch
+        self.columns = columns
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -112,13 +111,13 @@ class Columns:
         return videos
 
 
-def find_plain(batch: pa.RecordBatch, *, without: Collection[Feature] = ()) -> NDArray[np.bool_]:
+def find_plain(columns: Columns, *, without: Collection[Feature] = ()) -> NDArray[np.bool_]:
     """Return which rows of a batch are plain, (rows,) bool, and say nothing of what they are to be
     ``without``.
     """
     import numpy as np
 
-    columns = Columns(batch)
+    batch = columns.batch
     plain = columns.num_turns >= 2
     for name in ("tools", "rejected", "desirable"):
         plain &= ~_there(batch.column(name))
@@ -166,6 +165,10 @@ def _refuse_marks(plain: NDArray[np.bool_], columns: Columns) -> None:
     # third of the time for that a regular expression does.
     if data is None or not (np.frombuffer(data, np.uint8) == _OPENS).any():
         return
+
+    # The room of formats takes as long to import as thousands of rows to write.
+    from mmdata.formats._marks import has_marks
+
     words = Strings(texts).between(0, len(texts))
     marked = np.fromiter(map(has_marks, words), np.bool_, len(words))
     _refuse(plain, columns.row_of_part, marked)

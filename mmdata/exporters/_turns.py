@@ -9,8 +9,6 @@ import msgspec
 
 from mmdata.exporters._features import UnsayableError
 from mmdata.exporters._media import PlacedMedium
-from mmdata.formats._marks import has_marks
-from mmdata.formats._meaning import MEANING_FIELDS, is_bound, spell
 from mmdata.schema import (
     Audio,
     Conversation,
@@ -173,7 +171,13 @@ def require_words(text: str) -> str:
     Raises:
         UnsayableError: something does.
     """
-    if "<" in text and has_marks(text):
+    if "<" not in text:
+        return text
+
+    # The room of formats takes as long to import as thousands of rows to write; few texts need it.
+    from mmdata.formats._marks import has_marks
+
+    if has_marks(text):
         raise UnsayableError(
             f"a text holds what is read as the mark of a medium: {text[:60]!r}", what="marks"
         )
@@ -315,6 +319,12 @@ def check_extra(
     Raises:
         UnsayableError: one of them would be read as something else.
     """
+    if not extra:
+        return extra
+
+    # As above: rows without such fields do not need the room of formats.
+    from mmdata.formats._meaning import MEANING_FIELDS, is_bound, spell
+
     taken = [
         key
         for key in extra

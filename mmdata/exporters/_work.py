@@ -22,7 +22,7 @@ from mmdata.exporters._features import (
     find_features,
 )
 from mmdata.exporters._media import MediaPlacer
-from mmdata.exporters._plain import PlainRows, find_plain
+from mmdata.exporters._plain import Columns, PlainRows, find_plain
 from mmdata.exporters._writers import Writer
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split
@@ -120,29 +120,35 @@ class Work:
     def _write_batch(self, batch: pa.RecordBatch, split: Split, numbers: NDArray[np.int64]) -> None:
         """Write rows of one split in their order; ``numbers`` are theirs in the store."""
         for start, stop, plain in self._runs(batch):
-            piece = batch.slice(start, stop - start)
-            records = self.exporter.records(PlainRows(piece)) if plain else None
+            records = None if plain is None else self.exporter.records(plain)
             if records is None:
+                piece = batch.slice(start, stop - start)
                 self._write_rows(piece, split, numbers[start:stop].tolist())
             else:
                 self.writer.write(split, records)
                 self.counts.splits[split] += stop - start
 
-    def _runs(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int, bool]]:
-        """Yield runs of rows that can be written at once, and of those that cannot."""
+    def _runs(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int, PlainRows | None]]:
+        """Yield runs of rows, and themselves where they are plain and can be written at once."""
         import numpy as np
 
         if self.placer.mode != "reference" or self.placer.paths != "relative":
-            yield 0, len(batch), False
+            yield 0, len(batch), None
             return
         unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
-        plain = find_plain(batch, without=unsaid | self.drop)
+        columns = Columns(batch)
+        plain = find_plain(columns, without=unsaid | self.drop)
+        if plain.all():  # as those of most batches: what has been found out of them is kept
+            yield 0, len(batch), PlainRows(columns)
+            return
+
         bounds = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), len(batch)]
         if len(bounds) > _MOST_RUNS:
-            yield 0, len(batch), False
+            yield 0, len(batch), None
             return
         for start, stop in pairwise(bounds):
-            yield start, stop, bool(plain[start])
+            some = Columns(batch.slice(start, stop - start)) if plain[start] else None
+            yield start, stop, None if some is None else PlainRows(some)
 
     def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
         view = BatchView(batch)

@@ -60,7 +60,9 @@ class ExportReport:
     seconds: float
 
 
+# The libraries that it imports and the rows that it makes are many objects and no cycles.
 @checked
+@pause_collector()
 def export(
     store: str | Path | Store,
     format: str | Exporter,  # noqa: A002
@@ -121,7 +123,7 @@ def export(
     _check_vacant(target, overwrite)
 
     is_at_fault = blame(lambda: registry.plugin_of(exporter))
-    with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
+    with _folder_for(target, overwrite) as folder, is_at_fault:
         placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER, frames)
         make_work = partial(Work, opened, exporter, placer, dropped, split, strict)
         with show_progress(progress, f"exporting {name}", len(opened)) as update:

@@ -20,7 +20,7 @@ import mmdata
 from mmdata.errors import DataError
 from mmdata.exporters import FEATURES, MediaMode, registry
 from mmdata.exporters._features import drop_echo
-from mmdata.exporters._plain import find_plain
+from mmdata.exporters._plain import Columns, find_plain
 from mmdata.schema import Conversation, replace
 from tests.conversations import conversations
 from tests.exporters.sayable import rows
@@ -219,4 +219,4 @@ def test_rows_that_say_little_are_found_to_be_plain(drawn: list[Conversation]) -
             == list(range(len(row.media)))
             for row in drawn
         ]
-        assert find_plain(batch).tolist() == in_order
+        assert find_plain(Columns(batch)).tolist() == in_order

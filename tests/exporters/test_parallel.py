@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import mmdata
 from mmdata.errors import RecordError
 from mmdata.exporters._parallel import cut_rows
+from mmdata.exporters.datasets import Datasets, make_batch
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
 from mmdata.store import Store
 from tests.conversations import plain
@@ -67,6 +69,20 @@ def test_many_rows_are_several_files_that_say_how_many_and_keep_the_order(
     written = [f"c{number}" for number in range(ROWS) if number not in UNSAYABLE]
     assert ids_of(files) == written
     assert report.rows == len(written)
+
+
+def test_what_waits_in_memory_is_a_row_group_of_a_few_thousand_rows(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    batch = make_batch([{"id": str(number), "messages": said} for number in range(3_000)])
+
+    with closing(Datasets().open_part(tmp_path, 0)) as writer:
+        for _ in range(9):
+            writer.write("train", batch)
+
+    (file,) = (tmp_path / "data").iterdir()
+    groups = pq.read_metadata(file)
+    rows = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    assert rows == [15_000, 12_000]
 
 
 def test_few_rows_are_one_file(tmp_path: Path) -> None:
