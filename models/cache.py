@@ -17,36 +17,35 @@ Slots: TypeAlias = tuple[Tensor, Tensor]
 
 
 class KVCache(nn.Cell):
-    """Keys and values in parameters of fixed length, of which the tokens read the first slots."""
+    """Keys and values in parameters of fixed length, of which the tokens read the first slots.
+
+    A row of a parameter is a slot of one head of one text. Rows are written in place and read
+    alone, so that a token costs by what is in the cache and not by its room: to scatter along more
+    axes than the first copies a parameter, and so does it to reshape it.
+    """
 
     def __init__(self, batch: int, heads: int, length: int, size: int, dtype: ms.dtype) -> None:
         super().__init__()
-        self.keys = Parameter(
-            initializer(0, (batch, heads, length, size), dtype), requires_grad=False
-        )
-        self.values = Parameter(
-            initializer(0, (batch, heads, length, size), dtype), requires_grad=False
-        )
+        self.length = length
+        shape = (batch * heads * length, size)
+        self.keys = Parameter(initializer(0, shape, dtype), requires_grad=False)
+        self.values = Parameter(initializer(0, shape, dtype), requires_grad=False)
 
     def construct(self, key: Tensor, value: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
-        """The first slots of the cache (batch, heads, reach, size), keys and values, with the new
-        tokens (batch, heads, length, size) in their place.
+        """Write the new tokens (batch, heads, length, size), keys and values, in their place;
+        those to look at: a single new token sees the first slots of the cache
+        (batch, heads, reach, size), a longer text (a prompt) only itself.
         """
         places, reach = slots
         batch, heads, length, _ = key.shape
-        shape = (batch, heads, length, 1)
-        rows = ops.broadcast_to(ops.arange(batch).astype(ms.int32)[:, None, None, None], shape)
-        columns = ops.broadcast_to(ops.arange(heads).astype(ms.int32)[:, None, None], shape)
-        places = ops.broadcast_to(places[:, None, :, None], shape)
-        index = ops.cat((rows, columns, places), -1)
-
-        # This writes into the parameter, as a scatter of tensors and an assignment would not: they
-        # write all of it twice.
-        keys = ops.scatter_nd_update(self.keys, index, key)
-        values = ops.scatter_nd_update(self.values, index, value)
-        if reach.shape[0] == keys.shape[2]:
-            return keys, values
-        return keys[:, :, : reach.shape[0]], values[:, :, : reach.shape[0]]
+        first = ops.arange(batch * heads).astype(ms.int32).reshape(batch, heads, 1) * self.length
+        written = first + places[:, None, :]
+        keys = ops.scatter_update(self.keys, written, key)
+        values = ops.scatter_update(self.values, written, value)
+        if length > 1:
+            # Else graph mode drops the writing as unused.
+            return ops.depend(key, keys), ops.depend(value, values)
+        return ops.gather(keys, first + reach, 0), ops.gather(values, first + reach, 0)
 
 
 class CachedAttention(nn.Cell):
@@ -81,16 +80,8 @@ class CachedAttention(nn.Cell):
         return heads // group.size, (1, copies, copies)
 
     def remember(self, key: Tensor, value: Tensor, slots: Slots | None) -> tuple[Tensor, Tensor]:
-        """The keys and values to look at:
-        a single new token sees the cache, a longer text (a prompt) only itself.
-        """
-        if slots is None:
-            return key, value
-        keys, values = self.cache(key, value, slots)
-        if key.shape[2] == 1:
-            return keys, values
-        # Else graph mode drops the writing as unused.
-        return ops.depend(key, keys), ops.depend(value, values)
+        """The keys and values to look at, with `slots` those that the cache gives."""
+        return (key, value) if slots is None else self.cache(key, value, slots)
 
 
 def make_caches(model: nn.Cell, batch: int, length: int, dtype: ms.dtype) -> None:
