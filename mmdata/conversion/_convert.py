@@ -62,6 +62,7 @@ from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_names
+from mmdata.sources.meter import Meter
 from mmdata.storage import Access, MediaCache, path_of
 from mmdata.storage._bucket import target_of
 from mmdata.storage._cache import media_cache as media_cache_of
@@ -274,22 +275,36 @@ def convert(
         # Who keeps what is found of media keeps it in this process.
         in_one = limit is not None or size_of is not size_of_file or not can_split(reader)
         count = _count_partitions(reader, paths, steps, engine, workers, partitions, in_one)
+        meter = Meter()
+        update = stack.enter_context(show_progress(progress, f"converting {name}"))
+
+        def say(records: int) -> None:
+            share = meter.share_of(records)
+            if limit:
+                share = max(share or 0.0, records / limit)
+            update(records, writer.records_in - writer.rows, share)
+
         batches: Iterable[tuple[ConversationBatch, list[int] | None]]
         if not count:
-            journal = writer.folder / _JOURNAL
-            fetchers = _open_fetchers(place, workers, stack)
             whole = convert_records(
-                steps, reader, paths, workers=workers, journal=journal, fetchers=fetchers
+                steps,
+                reader,
+                paths.measured_by(meter),
+                workers=workers,
+                journal=writer.folder / _JOURNAL,
+                fetchers=_open_fetchers(place, workers, stack),
+                seen=say,
             )
             stack.enter_context(closing(whole))
             batches = ((batch, None) for batch in _first(limit, whole))
         else:
             opened = stack.enter_context(use_engine(engine, workers=workers, address=address))
             hashes = {Path(file.path): file.xxh3 for file in origin.files}
-            batches = _convert_apart(opened, steps, reader, paths, hashes, count, writer.folder)
+            batches = _convert_apart(
+                opened, steps, reader, paths, hashes, count, writer.folder, meter
+            )
 
         ids, account = Ids(), NOTHING
-        update = stack.enter_context(show_progress(progress, f"converting {name}"))
         for batch, contents in batches:
             if isinstance(splits, NamedSplits):
                 batch = splits.apply(batch)
@@ -299,7 +314,7 @@ def convert(
             account += count_batch(settled)
             writer.write(settled)
             gc.collect(0)
-            update(writer.records_in, writer.records_in - writer.rows)
+            say(writer.records_in)
         if limit != 0 and not writer.records_in:
             raise DataError(
                 f"{_names(paths)}: no record was found. "
@@ -394,6 +409,7 @@ def _convert_apart(
     hashes: Mapping[Path, str],
     count: int,
     folder: Path,
+    meter: Meter,
 ) -> Iterator[tuple[ConversationBatch, list[int]]]:
     """Yield what the partitions of a source have been converted to, in order."""
     assert isinstance(reader, RecordSource)
@@ -402,8 +418,10 @@ def _convert_apart(
     planned = plan_partitions(
         engine, steps, files, hashes, count=count, reads_parts=reader.reads_parts
     )
-    for place in convert_partitions(engine, steps, planned, folder / PARTITIONS):
-        yield from read_result(place)
+    for place in convert_partitions(engine, steps, planned, folder / PARTITIONS, meter.tell):
+        for batch, contents in read_result(place):
+            meter.take(batch.num_records)
+            yield batch, contents
 
 
 def _choose_splits(
