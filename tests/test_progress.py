@@ -21,7 +21,7 @@ from mmdata._tools.progress import Progress, progress
 from mmdata.conversion.prober import media_faults
 from mmdata.errors import UsageError
 from mmdata.frame_cache import cache_frames
-from mmdata.mixture import Mixture, merge, select, write_mixture
+from mmdata.mixture import Mixture, find_near_duplicates, merge, select, write_mixture
 from mmdata.mixture.config import Dataset
 from tests.engines import Here
 from tests.source_files import record, write_records
@@ -208,6 +208,9 @@ LONG: Final[dict[str, Work]] = {
     "merging": lambda store, target, progress: merge([store], target, progress=progress),
     "mixing": lambda store, target, progress: write_mixture(
         Mixture([(Dataset(store=store), mmdata.open(store))]), target, progress=progress
+    ),
+    "comparing texts": lambda store, target, progress: find_near_duplicates(
+        store, "texts", progress=progress
     ),
     "looking into media": lambda store, target, progress: list(
         media_faults(mmdata.open(store), "compare", workers=1, progress=progress)

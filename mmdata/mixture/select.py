@@ -118,8 +118,8 @@ def select(
     The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
     ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
     ``address``, or an engine that is open. This process goes through a small store by itself
-    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found by this process, which
-    decodes pictures on ``workers`` of this machine.
+    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found on this machine alone,
+    where ``workers`` hash texts and decode pictures.
 
     Raises:
         ConfigError: the expression cannot be evaluated, or names ``tokens`` and nothing counts
@@ -182,6 +182,8 @@ def select(
                 seed=seed,
                 workers=workers,
                 limits=limits,
+                # A function is told of rows that are selected, and of nothing else.
+                progress=progress is True,
             )
             rows = rows[near.labels == np.arange(unique)]
             notes["near_duplicates"] = {
