@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.paths import is_url
 from mmdata.engine.local import Pool
-from mmdata.errors import DataError
+from mmdata.errors import DataError, UsageError
 from mmdata.report.lengths import Lengths, measure_lengths
 from mmdata.report.page._thumbnails import Thumbnail, make_thumbnail, make_thumbnails
 from mmdata.schema import Conversation, Media, user
@@ -94,7 +94,7 @@ class Workshop:
             return _read(self._template, conversation)
         try:
             return self._run(_read_by, conversation.media, self._keep_template(), conversation)
-        except DataError:
+        except (DataError, UsageError):
             raise
         except Exception:
             # A fault of the template's own code, which is met again where its traceback and its
