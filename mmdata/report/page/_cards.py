@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from mmdata._tools.terminal import one_line, visible
 from mmdata.errors import DataError, as_media_error
 from mmdata.report.lengths import Lengths
-from mmdata.report.page._workshop import Frame, Workshop
+from mmdata.report.page._isolated import Frame, IsolatedDecoder
 from mmdata.report.tokens import spell_tokens
 from mmdata.schema import (
     Audio,
@@ -122,9 +122,9 @@ class Card:
 
 
 def make_card(
-    store: Store, row: int, template: Template | None, workshop: Workshop, room: int
+    store: Store, row: int, template: Template | None, decoder: IsolatedDecoder, room: int
 ) -> Card:
-    """Return what the page shows of a row in about ``room`` bytes; the ``workshop`` opens its media
+    """Return what the page shows of a row in about ``room`` bytes; the ``decoder`` opens its media
     files, and reads it by ``template``.
 
     Half of them are for pictures, a quarter each for texts and tokens; what has no room is left out
@@ -134,7 +134,7 @@ def make_card(
     conversation, located = store[row], store.located(row)
     reading, fault = None, ""
     try:
-        reading = workshop.read(located)
+        reading = decoder.read(located)
     except DataError as error:
         fault = visible(str(error))
     encoded = reading.encoded if reading else None
@@ -147,7 +147,7 @@ def make_card(
         split=conversation.split,
         turns=tuple(_turn(message, texts) for message in conversation.messages),
         rejected=tuple(_turn(message, texts) for message in conversation.rejected or ()),
-        media=tuple(_media(conversation, located, encoded, workshop, room // 2)),
+        media=tuple(_media(conversation, located, encoded, decoder, room // 2)),
         judged={None: "", True: "judged good", False: "judged bad"}[conversation.desirable],
         tools=texts.fold(conversation.tools or ""),
         extra=texts.fold(
@@ -205,7 +205,7 @@ def _media(
     conversation: Conversation,
     located: Conversation,
     encoded: Encoded | None,
-    workshop: Workshop,
+    decoder: IsolatedDecoder,
     room: int,
 ) -> Iterator[Medium]:
     """Yield the media of a conversation, named as the store names them; ``located`` is where they
@@ -215,7 +215,7 @@ def _media(
     for number, medium in enumerate(conversation.media):
         share = room // len(conversation.media)
         try:
-            frames = workshop.draw(located, number, plans.get(number), share)
+            frames = decoder.draw(located, number, plans.get(number), share)
             fault = ""
         except Exception as error:  # whatever a decoder raises is said in the place of its picture
             frames, fault = (), visible(str(as_media_error(error, medium.path or "")))

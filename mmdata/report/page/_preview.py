@@ -22,7 +22,7 @@ from mmdata.errors import UsageError
 from mmdata.rejects import Reason
 from mmdata.report.lengths import join_lengths
 from mmdata.report.page._cards import Card, make_card
-from mmdata.report.page._workshop import Workshop
+from mmdata.report.page._isolated import IsolatedDecoder
 from mmdata.report.plots import Distribution, distributions, draw_svg
 from mmdata.report.statistics import stats
 from mmdata.store import Store
@@ -110,12 +110,12 @@ def preview(
     room = _PAGE_BYTES // max(len(drawn), _FEWEST)
     cards = []
     with (
-        Workshop(template, limits or Limits()) as workshop,
+        IsolatedDecoder(template, limits or Limits()) as decoder,
         show_progress(progress, "drawing", len(drawn)) as update,
     ):
         for done, row in enumerate(drawn):
             update(done, 0)
-            cards.append(make_card(opened, row, template, workshop, room))
+            cards.append(make_card(opened, row, template, decoder, room))
 
     lengths = None
     if template is not None:

@@ -28,7 +28,7 @@ from mmdata.templates._plugins import encode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Frame", "Reading", "Workshop"]
+__all__ = ["Frame", "IsolatedDecoder", "Reading"]
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Reading(NamedTuple):
     lengths: Lengths
 
 
-class Workshop:
+class IsolatedDecoder:
     """Reads conversations by a template, if there is one, and draws media, each within ``limits``;
     use it as a context manager.
 
@@ -68,8 +68,8 @@ class Workshop:
         self._pool = Pool(1, deadline=limits.deadline, memory=limits.memory)
         self._folder = tempfile.TemporaryDirectory(prefix="mmdata-page-")
 
-    def __enter__(self) -> Workshop:
-        """Return the workshop."""
+    def __enter__(self) -> IsolatedDecoder:
+        """Return the decoder."""
         return self
 
     def __exit__(
