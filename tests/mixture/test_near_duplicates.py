@@ -14,7 +14,13 @@ from PIL import Image as Pictures
 
 from mmdata.errors import UsageError
 from mmdata.mixture import NearDuplicates, find_near_duplicates
-from mmdata.mixture.near_duplicates import NearKind, _group, _Likeness, text_signatures
+from mmdata.mixture.near_duplicates import (
+    NearKind,
+    _comparable,
+    _group,
+    _Likeness,
+    text_signatures,
+)
 from mmdata.schema import (
     Conversation,
     Image,
@@ -345,6 +351,23 @@ def test_of_very_many_texts_of_one_template_those_nearly_the_same_are_found_and_
     assert (group.groups, group.members) == (150, 300)
     assert group.crowded > 150
     assert any("not all were compared" in line for _, line in group.lines())
+
+
+def test_in_a_very_large_bucket_those_with_another_band_in_common_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._MOST_COMPARED", 900)
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._AROUND", 20)
+    chance = np.random.default_rng(0)
+    bucket, whole = chance.permutation(1000), np.arange(1000, dtype=np.uint64)
+    other = chance.integers(0, 300, 1000).astype(np.uint64)  # each is that of some three
+
+    compared = list(_comparable(bucket, other, whole))
+
+    pairs = {(one, two) for some in compared for one in some for two in some}
+    alike = zip(*np.nonzero(other[:, None] == other[None]), strict=True)
+    assert set(alike) <= pairs
+    assert len(pairs) <= 1000 * 4 * 20
 
 
 def test_texts_of_one_template_are_all_compared_where_they_are_fewer(tmp_path: Path) -> None:
