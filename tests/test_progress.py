@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import pytest
+from PIL import Image as Pictures
 
 import mmdata
 from mmdata._tools.progress import Progress, progress
 from mmdata.conversion.prober import media_faults
 from mmdata.errors import UsageError
 from mmdata.frame_cache import cache_frames
-from mmdata.mixture import Mixture, merge, select, write_mixture
+from mmdata.mixture import Mixture, find_near_duplicates, merge, select, write_mixture
 from mmdata.mixture.config import Dataset
+from tests.engines import Here
+from tests.source_files import record, write_records
 from tests.stores import numbered
 
 
@@ -134,6 +137,31 @@ def test_a_notebook_has_one_bar_that_moves_and_stays_as_it_was(
     assert len(cell.pages) <= 6
 
 
+def test_where_nobody_knows_how_much_there_is_a_share_fills_the_bar_and_tells_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("mmdata._tools.progress.time.monotonic", lambda: now)
+    with progress("converting") as update:
+        now += 10
+        update(3000, 1, 0.25)
+    assert capsys.readouterr().err == ("converting: 3,000 (25%), 1 rejected, 300/s, 0:00:30 left\n")
+
+    cell = Cell()
+    monkeypatch.setattr("mmdata._tools.progress._notebook_display", lambda: cell.display)
+    with progress("converting") as update:
+        update(3000, 1, 0.25)
+    assert cell.pages[-1].startswith('<progress max="1" value="0.2500"></progress>')
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    with progress("converting") as update:
+        now += 10
+        update(3000, 1, 0.25)
+    assert "3,000 (25%)" in screen.getvalue()
+    assert "0:00:30 left" in screen.getvalue()
+
+
 def test_work_that_is_stopped_in_a_notebook_says_how_far_it_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -181,6 +209,9 @@ LONG: Final[dict[str, Work]] = {
     "mixing": lambda store, target, progress: write_mixture(
         Mixture([(Dataset(store=store), mmdata.open(store))]), target, progress=progress
     ),
+    "comparing texts": lambda store, target, progress: find_near_duplicates(
+        store, "texts", progress=progress
+    ),
     "looking into media": lambda store, target, progress: list(
         media_faults(mmdata.open(store), "compare", workers=1, progress=progress)
     ),
@@ -216,4 +247,87 @@ def test_a_conversion_shows_its_progress_where_it_is_asked_to(
 
     mmdata.convert("llava", tmp_path / "a.json", tmp_path / "store", check="none", progress=True)
 
-    assert capsys.readouterr().err.startswith("converting llava: 1, 0 rejected, ")
+    assert capsys.readouterr().err.startswith("converting llava: 1 (100%), 0 rejected, ")
+
+
+def told_by(said: str) -> list[int]:
+    """The shares that lines about progress tell, in per cent."""
+    return [int(share) for share in re.findall(r"\((\d+)%\)", said)]
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_a_conversion_tells_which_share_of_the_source_it_has_dealt_with(
+    partitions: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
+    some = [record(number, image=None) for number in range(20_000)]
+    source = write_records(tmp_path / "a.jsonl", some, lines=True)
+    options: dict[str, Any] = {"check": "none", "progress": True, "partitions": partitions}
+    if partitions > 1:
+        options["engine"] = Here()
+
+    mmdata.convert("llava", source, tmp_path / "store", **options)
+
+    shares = told_by(capsys.readouterr().err)
+    assert len(set(shares)) >= 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+
+
+def test_what_an_earlier_attempt_did_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
+    some = [record(number, image=None) for number in range(4000)]
+    source = write_records(tmp_path / "a.jsonl", some, lines=True)
+    options: dict[str, Any] = {"check": "none", "partitions": 4, "resume": True}
+    one = Here(shares_files=True, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        mmdata.convert(
+            "llava", source, tmp_path / "store", engine=one, progress=interrupt, **options
+        )
+
+    again = Here(shares_files=True, workers=1)
+    mmdata.convert("llava", source, tmp_path / "store", engine=again, progress=True, **options)
+
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "%" not in first  # its partition was there
+    assert told_by(last) == [100]
+
+
+def interrupt(records: int, rejects: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_as_many_records_as_are_asked_for_are_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
+    some = [record(number, image=None) for number in range(400)]
+    source = write_records(tmp_path / "a.jsonl", some, lines=True)
+
+    mmdata.convert("llava", source, tmp_path / "store", check="none", limit=100, progress=True)
+
+    assert told_by(capsys.readouterr().err) == [100]
+
+
+def test_while_media_are_looked_into_each_record_is_told_of(tmp_path: Path) -> None:
+    for number in range(5):
+        Pictures.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    some = [record(number, image=f"{number}.png") for number in range(5)]
+    source = write_records(tmp_path / "a.jsonl", some, lines=True)
+    told: list[int] = []
+
+    mmdata.convert(
+        "llava",
+        source,
+        tmp_path / "store",
+        check="probe",
+        workers=1,
+        progress=lambda done, rejects: told.append(done),
+    )
+
+    assert told == [1, 2, 3, 4, 5]

@@ -99,16 +99,11 @@ def _media_faults(
     """Return what is wrong with the media of a store, and count ``oddities`` of those that are
     sound.
     """
-    from mmdata._tools.progress import progress
     from mmdata.conversion.prober import media_faults
 
     def count(found: Sequence[Mapping[str, Any]]) -> None:
         for facts in found:
             oddities.update(facts.get("oddities") or ())
 
-    opened = mmdata.open(store)
-    with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
-        found = media_faults(opened, level, progress=update, seen=count, **settings)
-        return [
-            f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found
-        ]
+    found = media_faults(mmdata.open(store), level, progress=True, seen=count, **settings)
+    return [f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found]

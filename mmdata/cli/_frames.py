@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import click
 
-import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.cli._account import print_report
 from mmdata.cli._options import OptionType, ResizeType
@@ -77,10 +76,8 @@ def frames(
     **settings: Any,
 ) -> None:
     """Decode the videos of STORE once: write a new store that holds their frames."""
-    from mmdata._tools.progress import progress
     from mmdata.frame_cache import cache_frames
 
     settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
-    with progress("decoding", len(mmdata.open(source))) as update:
-        report = cache_frames(source, store, strategy, progress=update, **settings)
+    report = cache_frames(source, store, strategy, progress=True, **settings)
     print_report(report, as_json)

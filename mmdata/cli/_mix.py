@@ -60,7 +60,6 @@ def mix(
     as_json: bool,
 ) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
-    from mmdata._tools.progress import progress
     from mmdata.mixture import Cache, Mixture, write_mixture
     from mmdata.storage._bucket import target_of
 
@@ -80,11 +79,9 @@ def mix(
         raise UsageError("mmdata mix takes a CONFIG and either -o STORE, or --plan to look first")
     if store is not None:
         target_of(store, "store")  # before data sets are converted
-    with progress("converting annotation files") as update:
-        mixture = Mixture.from_yaml(config, seed=seed, cache=cache, progress=update)
+    mixture = Mixture.from_yaml(config, seed=seed, cache=cache, progress=True)
     if store is not None:
-        with progress("mixing", len(mixture)) as update:
-            write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=update)
+        write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=True)
     if as_json:
         say(json.dumps([asdict(row) for row in mixture.plan()], default=str))
     else:

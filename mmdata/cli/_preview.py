@@ -11,9 +11,10 @@ from typing import Any, Final
 import click
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import say, show_plugin_traceback
-from mmdata.cli._shared import JSON, STORE, TEMPLATE, make_template, seed_of
+from mmdata.cli._shared import COSTS, JSON, STORE, TEMPLATE, make_template, seed_of
 
 __all__ = ["preview"]
 
@@ -36,6 +37,7 @@ Example:
     "--rows", type=_PREVIEW("rows"), default=200, show_default=True, help="Conversations to show."
 )
 @seed_of("mmdata.report:preview", "draws other rows")
+@COSTS
 @click.option("--overwrite", is_flag=True, help="Replace the page that is there.")
 @JSON
 def preview(
@@ -43,6 +45,9 @@ def preview(
     page: Path,
     rows: int,
     seed: int,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
     overwrite: bool,
     strict: bool,
     as_json: bool,
@@ -60,6 +65,7 @@ def preview(
             rows=rows,
             seed=seed,
             overwrite=overwrite,
+            limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
             progress=True,
         )
     if as_json:

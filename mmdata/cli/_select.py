@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import click
 
-import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
@@ -91,18 +90,14 @@ def select(
     **settings: Any,
 ) -> None:
     """Write some rows of STORE into a new store."""
-    from mmdata._tools.progress import progress
     from mmdata.mixture import select as run
     from mmdata.report import count_tokens_by
 
     settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
-    with (
-        show_plugin_traceback(strict),
-        progress("selecting", len(mmdata.open(source))) as update,
-    ):
+    with show_plugin_traceback(strict):
         family = make_template(template, tokenizer, template_options)
         settings["tokens"] = None if family is None else count_tokens_by(family)
-        report = run(source, store, progress=update, **settings)
+        report = run(source, store, progress=True, **settings)
     if as_json:
         say(json.dumps(asdict(report), default=str))
     else:

@@ -87,7 +87,6 @@ def stats(
     """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
     duplicates; with --template, tokens.
     """
-    from mmdata._tools.progress import progress
     from mmdata.mixture import find_near_duplicates
     from mmdata.report.lengths import measure_lengths
     from mmdata.report.plots import distributions, write_plots
@@ -95,8 +94,7 @@ def stats(
 
     opened = mmdata.open(store)
     settings: dict[str, Any] = {"engine": engine, "address": address, "partitions": partitions}
-    with progress("counting", len(opened)) as update:
-        found = run(opened, workers=workers, progress=update, **settings)
+    found = run(opened, workers=workers, progress=True, **settings)
     lines, told = list(found.lines()), asdict(found)
     lengths = None
     with show_plugin_traceback(strict):
@@ -114,16 +112,15 @@ def stats(
             lines += [(f"over {limit:,} tokens", f"{count:,}") for limit, count in over.items()]
             lines += [("not encoded", f"{len(lengths.failed):,}")] if lengths.failed else []
     if near is not None:
-        with progress("comparing", len(opened)) as update:
-            groups = find_near_duplicates(
-                opened,
-                near,
-                similarity=similarity,
-                seed=seed,
-                workers=workers,
-                limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
-                progress=update,
-            ).groups
+        groups = find_near_duplicates(
+            opened,
+            near,
+            similarity=similarity,
+            seed=seed,
+            workers=workers,
+            limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
+            progress=True,
+        ).groups
         told["near_duplicates"] = {each.kind: asdict(each) for each in groups}
         lines += [line for each in groups for line in each.lines()]
     if plots is not None:

@@ -12,7 +12,7 @@ import logging
 import posixpath
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import real_path
 from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
-from mmdata.conversion.account import NOTHING, count_batch
+from mmdata.conversion.account import NOTHING, Account, count_batch
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf
 from mmdata.conversion.locate import size_of as size_of_file
@@ -62,6 +62,7 @@ from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_names
+from mmdata.sources.meter import Meter
 from mmdata.storage import Access, MediaCache, path_of
 from mmdata.storage._bucket import target_of
 from mmdata.storage._cache import media_cache as media_cache_of
@@ -213,39 +214,33 @@ def convert(
     target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
-    cached = replace(access, cache=media_cache_of(media_cache))
     paths = _source_paths(sources, access)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
     check_vacant(target, overwrite)  # before hours of hashing
 
-    with blame_plugin(reader):
-        files = reader.files(paths)
-        home = reader.media_root(paths)
-    root = home if media_root is None else path_of(media_root, "media root", access)
-    place = MediaOptions(
-        root.as_posix() if isinstance(root, RemotePath) else posixpath.abspath(root.as_posix()),
-        look=check != "none",
-        allow_outside=allow_outside,
-        embed=embed,
-        size_of=partial(size_of, access=access) if size_of is size_of_file else size_of,
-        home=None if media_root is None else home.as_posix(),
-        limits=limits,
-        access=cached,
+    place = _place_media(
+        reader,
+        paths,
+        MediaOptions(
+            "",
+            look=check != "none",
+            allow_outside=allow_outside,
+            embed=embed,
+            size_of=partial(size_of, access=access) if size_of is size_of_file else size_of,
+            limits=limits,
+            access=replace(access, cache=media_cache_of(media_cache)),
+        ),
+        media_root,
     )
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
-    origin = Origin(
-        format=name,
-        options=dict(options or {}),
-        media_root=place.root,
-        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={
-            "check": check,
-            **({} if on_damage == "raise" else {"on_damage": on_damage}),
-            **notes,
-            **({"allow_fields": allowed} if allowed else {}),
-        },
-    )
+    notes = {
+        "check": check,
+        **({} if on_damage == "raise" else {"on_damage": on_damage}),
+        **notes,
+        **({"allow_fields": allowed} if allowed else {}),
+    }
+    origin = _describe_source(name, reader, paths, options or {}, place, notes)
     writer = StoreWriter(
         target,
         sources=[reader.dataset_name],
@@ -274,32 +269,38 @@ def convert(
         # Who keeps what is found of media keeps it in this process.
         in_one = limit is not None or size_of is not size_of_file or not can_split(reader)
         count = _count_partitions(reader, paths, steps, engine, workers, partitions, in_one)
+
+        meter = Meter()
+        update = stack.enter_context(show_progress(progress, f"converting {name}"))
+
+        def say(records: int) -> None:
+            share = meter.share_of(records)
+            if limit:
+                share = max(share or 0.0, records / limit)
+            update(records, writer.records_in - writer.rows, share)
+
         batches: Iterable[tuple[ConversationBatch, list[int] | None]]
         if not count:
-            journal = writer.folder / _JOURNAL
-            fetchers = _open_fetchers(place, workers, stack)
             whole = convert_records(
-                steps, reader, paths, workers=workers, journal=journal, fetchers=fetchers
+                steps,
+                reader,
+                paths.measured_by(meter),
+                workers=workers,
+                journal=writer.folder / _JOURNAL,
+                fetchers=_open_fetchers(place, workers, stack),
+                seen=say,
             )
             stack.enter_context(closing(whole))
             batches = ((batch, None) for batch in _first(limit, whole))
         else:
             opened = stack.enter_context(use_engine(engine, workers=workers, address=address))
             hashes = {Path(file.path): file.xxh3 for file in origin.files}
-            batches = _convert_apart(opened, steps, reader, paths, hashes, count, writer.folder)
+            batches = _convert_apart(
+                opened, steps, reader, paths, hashes, count, writer.folder, meter
+            )
 
-        ids, account = Ids(), NOTHING
-        update = stack.enter_context(show_progress(progress, f"converting {name}"))
-        for batch, contents in batches:
-            if isinstance(splits, NamedSplits):
-                batch = splits.apply(batch)
-            settled = settle_ids(batch, ids, duplicate_ids, contents)
-            if strict and settled.rejects:
-                _stop(settled.rejects[0][1])
-            account += count_batch(settled)
-            writer.write(settled)
-            gc.collect(0)
-            update(writer.records_in, writer.records_in - writer.rows)
+        ids = Ids()
+        account = _write_batches(batches, writer, splits, ids, duplicate_ids, strict, say)
         if limit != 0 and not writer.records_in:
             raise DataError(
                 f"{_names(paths)}: no record was found. "
@@ -337,6 +338,44 @@ def _choose_reader(
     if split is not None:
         reader = reader.without_splits()
     return reader, format if isinstance(format, str) else type(reader).__name__, notes
+
+
+def _place_media(
+    reader: Format, paths: Sequence[Path], options: MediaOptions, media_root: str | Path | None
+) -> MediaOptions:
+    """Return the options with the folder that media are below: that which the user has named, or
+    that which the format knows.
+    """
+    with blame_plugin(reader):
+        home = reader.media_root(paths)
+    named = home if media_root is None else path_of(media_root, "media root", options.access)
+    root = named.as_posix()
+    return replace(
+        options,
+        root=root if isinstance(named, RemotePath) else posixpath.abspath(root),
+        home=None if media_root is None else home.as_posix(),
+    )
+
+
+def _describe_source(
+    name: str,
+    reader: Format,
+    paths: Sequence[Path],
+    options: Mapping[str, Any],
+    place: MediaOptions,
+    notes: Mapping[str, Any],
+) -> Origin:
+    """Return what the manifest says of where a store comes from; each file is hashed."""
+    with blame_plugin(reader):
+        files = reader.files(paths)
+    found = (SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files)
+    return Origin(
+        format=name,
+        options=dict(options),
+        media_root=place.root,
+        files=tuple(found),
+        notes=dict(notes),
+    )
 
 
 def _count_partitions(
@@ -394,6 +433,7 @@ def _convert_apart(
     hashes: Mapping[Path, str],
     count: int,
     folder: Path,
+    meter: Meter,
 ) -> Iterator[tuple[ConversationBatch, list[int]]]:
     """Yield what the partitions of a source have been converted to, in order."""
     assert isinstance(reader, RecordSource)
@@ -402,8 +442,39 @@ def _convert_apart(
     planned = plan_partitions(
         engine, steps, files, hashes, count=count, reads_parts=reader.reads_parts
     )
-    for place in convert_partitions(engine, steps, planned, folder / PARTITIONS):
-        yield from read_result(place)
+    for place in convert_partitions(engine, steps, planned, folder / PARTITIONS, meter.tell):
+        for batch, contents in read_result(place):
+            meter.take(batch.num_records)
+            yield batch, contents
+
+
+def _write_batches(
+    batches: Iterable[tuple[ConversationBatch, list[int] | None]],
+    writer: StoreWriter,
+    splits: Splits,
+    ids: Ids,
+    duplicate_ids: DuplicateIds,
+    strict: bool,
+    say: Callable[[int], object],
+) -> Account:
+    """Write batches with their splits and ``ids`` settled, and return the account of their rows;
+    after each ``say`` is called with how many records are dealt with.
+
+    Raises:
+        RecordError: ``strict`` is on and a record was not kept.
+    """
+    account = NOTHING
+    for batch, contents in batches:
+        if isinstance(splits, NamedSplits):
+            batch = splits.apply(batch)
+        settled = settle_ids(batch, ids, duplicate_ids, contents)
+        if strict and settled.rejects:
+            _stop(settled.rejects[0][1])
+        account += count_batch(settled)
+        writer.write(settled)
+        gc.collect(0)
+        say(writer.records_in)
+    return account
 
 
 def _choose_splits(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -363,10 +363,14 @@ def _remote(url: str, kind: MediaType, place: MediaOptions) -> str:
 
 
 def probe_media(
-    batches: Iterable[ConversationBatch], place: MediaOptions, prober: Prober
+    batches: Iterable[ConversationBatch],
+    place: MediaOptions,
+    prober: Prober,
+    seen: Callable[[int], object] = lambda records: None,
 ) -> Iterator[ConversationBatch]:
     """Yield the batches with what each medium's file is, looked into on other processes some rows
-    ahead; in order. What is embedded is looked into as a file is.
+    ahead; in order. What is embedded is looked into as a file is. ``seen`` is called after each row
+    with how many records are done with: a batch of long videos takes hours.
     """
 
     def questions() -> Iterator[_Question]:
@@ -381,13 +385,17 @@ def probe_media(
                 yield _Question(batch, media, 0, [])
 
     found: list[list[Facts] | MediaError] = []
+    before = 0  # records of the batches that are done
     for question, answer in prober.answers(questions(), lambda question: question.files):
         if isinstance(answer, MediaError):
             answer = question.name_embedded(answer)
         found.append(answer)
-        if len(found) >= len(question.batch):
-            yield _with_facts(question.batch, question.media, found)
-            found = []
+        if len(found) < len(question.batch):
+            seen(before + question.batch.positions[question.row] + 1)
+            continue
+        yield _with_facts(question.batch, question.media, found)
+        before += question.batch.num_records
+        found = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from mmdata.formats._nested import WRAPPERS
 from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.sources.files import ListedSources, SourceFile
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.parts import WHOLE, TextPart
 from mmdata.sources.record import Record
 from mmdata.sources.split import Measure, locate_parts, measure_part, propose_parts
@@ -61,12 +62,13 @@ Contents: TypeAlias = list[int]
 @dataclass(frozen=True, slots=True)
 class Partition:
     """Files, or parts of them, and what the result is called; ``only`` some of their records, by
-    their places among them, where not all are wanted.
+    their places among them, where not all are wanted. ``size`` is about how many bytes they have.
     """
 
     files: tuple[SourceFile, ...]
     name: str
     only: range | None = None
+    size: int = 0
 
     @property
     def sources(self) -> ListedSources:
@@ -150,8 +152,12 @@ def plan_partitions(
     others = [] if steps.held_out is None else sorted(hashes.values())
     shape = hash_text(steps.spelling, *others)
     return [
-        Partition(some, hash_text(shape, *(f"{hashes[file.path]} {file}" for file in some)))
-        for some in _group(pieces, each)
+        Partition(
+            some,
+            hash_text(shape, *(f"{hashes[file.path]} {file}" for file in some)),
+            size=total,
+        )
+        for some, total in _group(pieces, each)
     ]
 
 
@@ -159,18 +165,22 @@ def _measure(file: SourceFile, part: Any, covers: Sequence[str]) -> Measure:
     return measure_part(file, part, covers=covers)
 
 
-def _group(pieces: Iterable[tuple[SourceFile, int]], size: int) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield the pieces in groups of at most so many bytes, or of one piece that has more."""
+def _group(
+    pieces: Iterable[tuple[SourceFile, int]], size: int
+) -> Iterator[tuple[tuple[SourceFile, ...], int]]:
+    """Yield the pieces in groups of at most so many bytes, or of one piece that has more; each
+    group with how many it has.
+    """
     some: list[SourceFile] = []
     total = 0
     for piece, length in pieces:
         if some and total + length > size:
-            yield tuple(some)
+            yield tuple(some), total
             some, total = [], 0
         some.append(piece)
         total += length
     if some:
-        yield tuple(some)
+        yield tuple(some), total
 
 
 # --- on the engine
@@ -178,10 +188,15 @@ def _group(pieces: Iterable[tuple[SourceFile, int]], size: int) -> Iterator[tupl
 
 
 def convert_partitions(
-    engine: Engine, steps: Steps, partitions: Sequence[Partition], folder: Path
+    engine: Engine,
+    steps: Steps,
+    partitions: Sequence[Partition],
+    folder: Path,
+    tell: Tell = tell_nobody,
 ) -> Iterator[Path]:
     """Yield, in order, the files in ``folder`` that the partitions have been made into; those that
-    are there from an earlier attempt are not made again.
+    are there from an earlier attempt are not made again. Before each, ``tell`` is called with which
+    share of the work it completes, as far as there was any to do.
 
     A partition that loses two workers is divided until the record is found that does it, which
     becomes a reject.
@@ -198,11 +213,15 @@ def convert_partitions(
     results = zip(missing, run_jobs(engine, _convert_partition, tasks), strict=True)
 
     lost = set(missing)
+    whole = sum(partition.size for partition in missing) or 1
+    done = 0
     for partition, place in zip(partitions, places, strict=True):
         if partition not in lost:
             yield place
             continue
         _, outcome = next(results)
+        done += partition.size
+        tell(done / whole)
         if isinstance(outcome, LostWorkerError):
             yield from _convert_divided(steps, partition, folder)
         elif isinstance(outcome, Exception):

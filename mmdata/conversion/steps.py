@@ -8,7 +8,7 @@ values. What depends on other rows, such as whether an id is taken, is not among
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +100,15 @@ def convert_records(
     journal: Path | None = None,
     pool: Pool | None = None,
     fetchers: Pool | None = None,
+    seen: Callable[[int], object] = lambda records: None,
 ) -> Generator[ConversationBatch, None, None]:
     """Yield the records of the sources as batches of rows with their media found and checked;
     ids and what names say of splits are not settled.
 
     ``workers`` are those that look into media, or the ``pool`` is; ``journal`` is where they keep
     what they find. ``fetchers`` read media that are embedded, where others than this process do.
+    ``seen`` is called with how many records are done with, more often than batches come where media
+    are looked into.
     """
     place = steps.place
     with ExitStack() as stack:
@@ -124,7 +127,7 @@ def convert_records(
                 limits=steps.limits,
                 pool=pool,
             )
-            batches = probe_media(batches, place, stack.enter_context(prober))
+            batches = probe_media(batches, place, stack.enter_context(prober), seen)
         batches = (scale_boxes(batch, place) for batch in batches)
         if steps.held_out is not None:
             # Before media are embedded: rows are held out by the names of theirs.

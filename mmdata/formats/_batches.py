@@ -18,6 +18,7 @@ from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
+from mmdata.sources.files import Sources
 from mmdata.sources.record import Record
 from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.builder import BatchBuilder
@@ -61,7 +62,10 @@ def read_batches(
             all.
     """
     builder = BatchBuilder()
+    meter = sources.meter if isinstance(sources, Sources) else None
     for run in read_runs(reader, sources, options.only):
+        if meter is not None:
+            meter.take(len(run))
         for start in range(0, len(run), records):
             some = run[start : start + records]
             if builder.num_records and (

@@ -27,6 +27,7 @@ from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
 from mmdata.sources._run import Spelled, read_strictly
 from mmdata.sources._spill import Spill
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.record import Record, Unread
 from mmdata.store.encode import encode_json_lines
 
@@ -149,13 +150,14 @@ _decode_boxes: Final = msgspec.json.Decoder(_Boxed).decode_lines
 _decode_own: Final = msgspec.json.Decoder(_Own).decode
 
 
-def join_file(file: Path) -> Iterator[list[Record | Reject]]:
+def join_file(file: Path, tell: Tell = tell_nobody) -> Iterator[list[Record | Reject]]:
     """Yield the records of a file in lists, by their first annotation; what is broken as a reject
     in its place.
 
     What says something in words is a record of its own, and so is an annotation whose box has a
     fault; all other boxes of one image and one category are one record. What is broken outside the
-    annotations comes after them, numbered on.
+    annotations comes after them, numbered on. ``tell`` is called before each list with which share
+    of the annotations ends with it: all of the file has been read by then.
     """
     name = file.as_posix()
     with Spill() as spill:
@@ -164,7 +166,7 @@ def join_file(file: Path) -> Iterator[list[Record | Reject]]:
             index.add(key, values)
 
         broken = [_reject(number, name, fault) for number, fault in index.broken]
-        runs: Iterator[list[Record | Reject]] = index.runs(name)
+        runs: Iterator[list[Record | Reject]] = index.runs(name, tell)
         if broken:
             one_by_one = (item for run in runs for item in run)
             runs = ([item] for item in heapq.merge(one_by_one, broken, key=_number))
@@ -221,7 +223,7 @@ class _Index:
             what = "nested deeper than can be written"
             self._add_fault(key, RecordError(what, reason="too_deep"))
 
-    def runs(self, name: str) -> Iterator[list[Record | Reject]]:
+    def runs(self, name: str, tell: Tell) -> Iterator[list[Record | Reject]]:
         """Yield the records in lists; ``name`` is that of the file."""
         import numpy as np
 
@@ -243,6 +245,7 @@ class _Index:
 
             # Where in ``order`` the members of the groups are, one group after the other.
             places = np.arange(sizes.sum()) + np.repeat(starts[groups] - firsts, sizes)
+            tell((begin + len(groups)) / len(by_first))
             yield self._records(name, order[places], firsts, *ids)
 
     def _records(

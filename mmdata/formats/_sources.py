@@ -17,7 +17,7 @@ from mmdata.formats._format import Format, Origin
 from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
 from mmdata.sources._run import Way, read_strictly
-from mmdata.sources.files import SourceFile, find_files
+from mmdata.sources.files import SourceFile, find_files, tell_by_file
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
@@ -101,8 +101,8 @@ class RecordSource(Format):
         """Yield what :meth:`records` does, in lists of what was read together, in the first of the
         ways that can.
         """
-        for file in self.source_files(sources):
-            read = read_runs(file, id_key=self.id_key, ways=ways)
+        for file, tell in tell_by_file(sources, self.source_files(sources)):
+            read = read_runs(file, id_key=self.id_key, ways=ways, tell=tell)
             yield from unpack(read, self.id_key) if file.kind == "json" else read
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:

@@ -34,6 +34,7 @@ from mmdata.formats.llava import fallback_paths
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Message, Split, assistant, user
 from mmdata.sources._run import Way
+from mmdata.sources.files import SourceFile, tell_by_file
 from mmdata.sources.kinds import Kind
 from mmdata.sources.record import Record
 from mmdata.storage._path import common_folder
@@ -213,8 +214,9 @@ class Coco(RecordSource):
         self, sources: Sequence[Path], ways: Sequence[Way] = ()
     ) -> Iterator[list[Record | Reject]]:
         """Yield the records of the files in lists."""
-        for file in self.files(sources):
-            yield from join_file(file)
+        files = [SourceFile(file, "json") for file in self.files(sources)]
+        for file, tell in tell_by_file(sources, files):
+            yield from join_file(file.path, tell)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the captions, or the boxes, of records column by column, where all are sound and

@@ -24,6 +24,7 @@ from mmdata.formats._format import Format, Origin, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, Split, Video, assistant, user
 from mmdata.sources._walk import walk
+from mmdata.sources.files import Sources
 from mmdata.sources.record import Record
 
 __all__ = ["Rwf2000"]
@@ -126,22 +127,27 @@ class Rwf2000(Format):
         above = _folders_above(root)
         clips: set[str] = set()
 
+        paths: list[str] = []
         for source in sources:
             if not source.is_dir():
                 raise UsageError(f"an RWF-2000 source is a folder, found {source}")
+            paths += walk(os.path.abspath(source), skip=_is_of_a_system)  # noqa: PTH100
 
-            for path in walk(os.path.abspath(source), skip=_is_of_a_system):  # noqa: PTH100
-                placed = [*above, *posixpath.relpath(path, root).split("/")]
-                if not _is_frame(placed):
-                    item = _item(path, root, placed, self.require_split)
-                elif (folder := posixpath.dirname(path)) not in clips:
-                    clips.add(folder)
-                    item = _item(folder, root, placed[:-1], self.require_split, is_folder=True)
-                else:
-                    continue  # a further frame of a clip that has its record
+        meter = sources.meter if isinstance(sources, Sources) else None
+        for place, path in enumerate(paths, 1):
+            placed = [*above, *posixpath.relpath(path, root).split("/")]
+            if not _is_frame(placed):
+                item = _item(path, root, placed, self.require_split)
+            elif (folder := posixpath.dirname(path)) not in clips:
+                clips.add(folder)
+                item = _item(folder, root, placed[:-1], self.require_split, is_folder=True)
+            else:
+                continue  # a further frame of a clip that has its record
 
-                if item is not None:
-                    yield item
+            if item is not None:
+                if meter is not None:
+                    meter.tell(place / len(paths))
+                yield item
 
     def conversation(self, record: Record) -> Conversation:
         """Return the question about one clip and the answer of its class."""

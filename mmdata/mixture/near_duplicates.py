@@ -1,13 +1,14 @@
 """Rows that say nearly the same, and pictures that look nearly the same.
 
 Each text and each picture gets a signature, a row of numbers of which two things share about as
-many as they are alike. Signatures are made batch by batch and joined in order; the groups are found
-in all of them at once. Both kinds of signature are those of well-known libraries: MinHash of
-``datasketch`` and the perceptual hash of ``imagehash``.
+many as they are alike. Signatures are made batch by batch, on several processes where there are
+many, and joined in order; the groups are found in all of them at once. Both kinds of signature are
+those of well-known libraries: MinHash of ``datasketch`` and the perceptual hash of ``imagehash``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ import mmdata.store
 from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import load_optional, processors
 from mmdata.engine.local import Pool
+from mmdata.engine.partitions import split_store
 from mmdata.errors import MediaError, StorageError
 from mmdata.schema import Media
 from mmdata.store import Store
@@ -71,6 +74,12 @@ _OTHER_BITS: Final = 4
 """Bits in which the hashes of two pictures that look alike may differ. Files of one picture in
 other sizes and qualities differ in 0 to 4; those of other pictures in about 32.
 """
+_FEW: Final = 20_000
+"""Texts that are hashed before other processes have started."""
+_MOST_COMPARED: Final = 8192
+"""Members of a bucket that are all compared with one another: seconds, if none are alike."""
+_AROUND: Final = 512
+"""Members of a larger one that are compared with one another at least, on either side."""
 _SHINGLES_AT_ONCE: Final = 10_000
 _GROUPS_SHOWN: Final = 5
 _MEMBERS_SHOWN: Final = 4
@@ -84,7 +93,8 @@ class NearGroups:
     each group stayed. ``examples`` are the ids of the first members of the largest groups, of
     pictures with their number in the row. ``rule`` says what puts two into one group.
     ``unreadable`` pictures could not be decoded and are like no other; ``fault`` is what was wrong
-    with the first.
+    with the first. ``crowded`` share so much with so many, as texts of one template do, that they
+    were not compared with all of these: of pairs among them that are just alike some may be missed.
     """
 
     kind: Literal["texts", "pictures", "rows"]
@@ -95,6 +105,7 @@ class NearGroups:
     examples: tuple[tuple[str, ...], ...]
     unreadable: int = 0
     fault: str = ""
+    crowded: int = 0
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the numbers as rows of a table for people."""
@@ -103,6 +114,8 @@ class NearGroups:
         if self.groups:
             yield title, f"{self.members:,} in {self.groups:,} groups"
         yield from ((title, ", ".join(names)) for names in self.examples)
+        if self.crowded:
+            yield title, f"{self.crowded:,} share so much with so many that not all were compared"
         if self.unreadable:
             yield title, f"{self.unreadable:,} not decoded; the first: {self.fault}"
 
@@ -130,7 +143,7 @@ def find_near_duplicates(
     seed: int = 0,
     workers: PositiveInt | None = None,
     limits: Limits | None = None,
-    progress: Callable[[int, int], object] = lambda rows, faults: None,
+    progress: Progress = False,
 ) -> NearDuplicates:
     """Return which ``rows`` of a store are nearly the same; their numbers ascend, and by default
     they are all.
@@ -142,13 +155,16 @@ def find_near_duplicates(
     0.5 % are taken, of 0.8 half, of 0.85 94 %, of 0.9 99.9 %; those that are the same always are.
 
     Two pictures are where their perceptual hashes, of 64 bits, differ in 4 at most; each picture is
-    decoded for it, on ``workers`` processes and within ``limits``. A picture without any structure
-    looks like any other such.
+    decoded for it, within ``limits``. A picture without any structure looks like any other such.
 
     Of the ``kind`` ``rows``, two rows are where their texts are, their tools, judgement, boxes and
     times are the same, and so are their media, pictures by how they look; ``texts`` looks at texts
     alone, and decodes nothing. What is near to the same is in one group: its ends may be less
     alike.
+
+    Pictures are decoded on ``workers`` processes, and many texts hashed; what is found is the same
+    with any number of them. ``progress`` shows how far it is, of texts and then of pictures, or is
+    called with the numbers of rows and of pictures that cannot be decoded so far.
 
     Raises:
         UsageError: a package of the extra ``report`` is not installed.
@@ -162,30 +178,25 @@ def find_near_duplicates(
     likeness = _Likeness(_places_of(similarity, _PLACES), _bands_of(similarity))
     rule = f"{similarity:.0%} of runs of {_WORDS} words, by MinHash of {_PLACES}, seed {seed}"
 
-    signatures = np.empty((len(chosen.rows), _PLACES), np.uint32)
-    done = 0
-    for columns in chosen.batches():
-        signatures[done : done + columns.num_rows] = text_signatures(columns, seed)
-        done += columns.num_rows
-        if kind == "texts":
-            progress(done, 0)
-    labels = _group(signatures, likeness)
-    texts = _count_groups("texts", rule, labels, chosen.name)
+    with show_progress(progress, "comparing texts", len(chosen.rows)) as update:
+        signatures = _sign_texts(chosen, seed, workers, update)
+    found = _group(signatures, likeness)
+    texts = _count_groups("texts", rule, found, chosen.name)
     if kind == "texts":
-        return NearDuplicates(labels, (texts,))
+        return NearDuplicates(found.labels, (texts,))
 
-    looks, pictures = _look_at_pictures(
-        chosen, workers or processors(), limits or Limits(), progress
-    )
+    with show_progress(progress, "comparing pictures", len(chosen.rows)) as update:
+        looks, pictures = _look_at_pictures(
+            chosen, workers or processors(), limits or Limits(), update
+        )
     besides = [np.zeros(0, np.uint64)]
     for columns in chosen.batches():
         alike = [looks.get(each, each) for each in hash_media(columns).tolist()]
         besides.append(hash_besides_texts(columns, np.array(alike, np.uint64)))
-    labels = _group(signatures, likeness, np.concatenate(besides))
+    found = _group(signatures, likeness, np.concatenate(besides))
     both = f"texts: {rule}; pictures: {pictures.rule}; all else the same"
-    return NearDuplicates(
-        labels, (texts, pictures, _count_groups("rows", both, labels, chosen.name))
-    )
+    rows_alike = _count_groups("rows", both, found, chosen.name)
+    return NearDuplicates(found.labels, (texts, pictures, rows_alike))
 
 
 class _Chosen(NamedTuple):
@@ -194,27 +205,61 @@ class _Chosen(NamedTuple):
     store: Store
     rows: NDArray[np.int64]
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield them batch by batch."""
+    def by_batch(self) -> Iterator[tuple[range, NDArray[np.int64]]]:
+        """Yield each batch of the store in which some are: which rows it has, and which are
+        chosen.
+        """
         import numpy as np
 
-        first = 0
-        for columns in self.store.batches():
-            last = first + columns.num_rows
+        for first, last in pairwise(self.store.batch_starts):
             begin, end = np.searchsorted(self.rows, [first, last])
-            if end - begin == columns.num_rows:
-                yield columns
-            elif begin < end:
-                yield columns.take(integers(self.rows[begin:end] - first))
-            first = last
+            if begin < end:
+                yield range(first, last), self.rows[begin:end]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield them batch by batch."""
+        for batch, rows in self.by_batch():
+            yield _take(self.store, batch, rows)
 
     def name(self, number: int) -> str:
         """Return the id of one of them."""
         return self.store[int(self.rows[number])].id
 
 
+def _take(store: Store, batch: range, rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """Return some rows of a batch of a store."""
+    [columns] = store.batches(batch)
+    return columns if len(rows) == len(batch) else columns.take(integers(rows - batch.start))
+
+
 # --- texts
 # ---------------------------------------------------------------------------------------------
+
+
+def _sign_texts(
+    chosen: _Chosen, seed: int, workers: int | None, progress: Callable[[int, int], object]
+) -> NDArray[np.uint32]:
+    """Return the signatures of what the rows say, (rows, 128) uint32."""
+    import numpy as np
+
+    count = workers or (processors() if os.name == "posix" else 1)
+    in_one = count == 1 or len(chosen.rows) < _FEW
+    signatures = np.empty((len(chosen.rows), _PLACES), np.uint32)
+    done = 0
+    with split_store(chosen.store, workers=count, partitions=1 if in_one else count) as parts:
+        tasks = ((batch, rows, seed) for batch, rows in chosen.by_batch())
+        for some in parts.map(_sign_batch, tasks):
+            signatures[done : done + len(some)] = some
+            done += len(some)
+            progress(done, 0)
+    return signatures
+
+
+def _sign_batch(
+    store: Store, batch: range, rows: NDArray[np.int64], seed: int
+) -> NDArray[np.uint32]:
+    """Return the signatures of some rows of a batch; a job for another process."""
+    return text_signatures(_take(store, batch, rows), seed)
 
 
 @checked
@@ -312,17 +357,18 @@ def _look_at_pictures(
                 raise outcome
             progress(taken[done].row + 1, done + 1 - len(readable))
 
-    # Of one band more than bits may differ, one at least is the same: no pair is missed.
-    labels = _group(np.concatenate(bits), _Likeness(_BITS - _OTHER_BITS, _OTHER_BITS + 1))
+    # Of one band more than bits may differ, one at least is the same: no pair is missed but for
+    # what is crowded.
+    found = _group(np.concatenate(bits), _Likeness(_BITS - _OTHER_BITS, _OTHER_BITS + 1))
     looks = {
         readable[number].hash: readable[first].hash
-        for number, first in enumerate(labels.tolist())
+        for number, first in enumerate(found.labels.tolist())
         if number != first
     }
     groups = _count_groups(
         "pictures",
         f"at most {_OTHER_BITS} of {_BITS} bits of the perceptual hash differ",
-        labels,
+        found,
         lambda number: f"{chosen.name(readable[number].row)} [{readable[number].number}]",
         len(taken) - len(readable),
         fault,
@@ -383,6 +429,16 @@ class _Likeness(NamedTuple):
     bands: int
 
 
+class _Groups(NamedTuple):
+    """The number of the first member of each signature's group, (signatures,) int64, and that is
+    its own where it is alone; and how many signatures were ``crowded``, compared with some of those
+    alone that they may be like.
+    """
+
+    labels: NDArray[np.int64]
+    crowded: int
+
+
 def _places_of(similarity: float, places: int) -> int:
     # A share that is a whole number of places but for rounding is that number.
     return -int(-(similarity * places - 1e-9) // 1)
@@ -400,9 +456,8 @@ def _bands_of(similarity: float) -> int:
 
 def _group(
     signatures: NDArray[Any], likeness: _Likeness, within: NDArray[np.uint64] | None = None
-) -> NDArray[np.int64]:
-    """Return the number of the first member of each signature's group, (signatures,) int64, and
-    that is its own where it is alone; where ``within``, (signatures,), is given, members share
+) -> _Groups:
+    """Return the groups of signatures; where ``within``, (signatures,), is given, members share
     their number in it.
 
     Groups are the connected parts of the graph of pairs that are alike, and so do not depend on the
@@ -411,7 +466,7 @@ def _group(
     import numpy as np
 
     if not len(signatures):
-        return np.zeros(0, np.int64)
+        return _Groups(np.zeros(0, np.int64), 0)
 
     scipy_sparse = load_optional("scipy.sparse", needed_by=_NEEDED_BY, extra=_EXTRA)
     graphs = load_optional("scipy.sparse.csgraph", needed_by=_NEEDED_BY, extra=_EXTRA)
@@ -421,21 +476,25 @@ def _group(
     whole = _hash_places(signatures, start)
     _, kept, which = np.unique(whole, return_index=True, return_inverse=True)
     distinct, start = signatures[kept], start[kept]
-    pairs = [
-        pair
-        for columns in np.array_split(np.arange(signatures.shape[1]), likeness.bands)
-        for bucket in _buckets(_hash_places(distinct[:, columns], start))
-        for pair in _link(distinct, bucket, likeness.least)
-    ]
+    bands = np.array_split(np.arange(signatures.shape[1]), likeness.bands)
+    hashes = [_hash_places(distinct[:, columns], start) for columns in bands]
+    pairs: list[tuple[int, int]] = []
+    is_crowded = np.zeros(len(distinct), bool)
+    for band, of_band in enumerate(hashes):
+        for bucket in _buckets(of_band):
+            if len(bucket) > _MOST_COMPARED:
+                is_crowded[bucket] = True
+            for some in _comparable(bucket, hashes[(band + 1) % len(hashes)], whole[kept]):
+                pairs += _link(distinct[some], some, likeness.least)
     one, other = np.array(pairs, np.int64).reshape(-1, 2).T
     count = len(distinct)
     graph = scipy_sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
     _, parts = graphs.connected_components(graph, directed=False)
 
-    labels = parts[which.reshape(-1)]
-    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
-    found: NDArray[np.int64] = first[where.reshape(-1)].astype(np.int64)
-    return found
+    which = which.reshape(-1)
+    _, first, where = np.unique(parts[which], return_index=True, return_inverse=True)
+    labels: NDArray[np.int64] = first[where.reshape(-1)].astype(np.int64)
+    return _Groups(labels, int(np.count_nonzero(is_crowded[which])))
 
 
 def _hash_places(signatures: NDArray[Any], start: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -460,37 +519,67 @@ def _buckets(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         yield order[bounds[number] : bounds[number + 1]]
 
 
+def _comparable(
+    bucket: NDArray[np.int64], other: NDArray[np.uint64], whole: NDArray[np.uint64]
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the members of a bucket that are compared with one another: all of them, but for those
+    of a very large one, as many texts of one template make. These are put in the order of the
+    ``other`` band, in which members that are alike stand together too, and each is compared with
+    those around it: in every band with others.
+
+    So a bucket costs in proportion to its members. Of pairs in very large ones alone some that are
+    just alike may be missed. The order is that of the ``whole`` signatures, not of the rows.
+    """
+    import numpy as np
+
+    if len(bucket) <= _MOST_COMPARED:
+        yield bucket
+        return
+
+    ordered = bucket[np.lexsort((whole[bucket], other[bucket]))]
+    for start in range(0, len(ordered), _AROUND):
+        # Half of each stretch is in the next, so that no border parts those beside it.
+        yield ordered[start : start + 2 * _AROUND]
+
+
 def _link(
     signatures: NDArray[Any], members: NDArray[np.int64], least: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield pairs of members that are alike, enough to hold the groups among them together.
+    """Yield pairs of members that are alike, enough to hold the groups among them together;
+    ``signatures`` are theirs.
 
     What has been linked is not compared again, so that a bucket of one group takes a step for each
     member. One of members that are not alike takes as many comparisons as there are pairs.
     """
-    left = members
-    while len(left) > 1:
-        reached, left = [int(left[0])], left[1:]
-        while reached and len(left):
+    import numpy as np
+
+    left, names = signatures, members.tolist()
+    places = np.arange(len(members))
+    while len(places) > 1:
+        reached, places, left = [int(places[0])], places[1:], left[1:]
+        while reached and len(places):
             one = reached.pop()
-            alike = (signatures[left] == signatures[one]).sum(axis=1) >= least
-            new = left[alike].tolist()
-            yield from ((one, other) for other in new)
+            alike = np.count_nonzero(left == signatures[one], axis=1) >= least
+            if not alike.any():
+                continue
+            new = places[alike].tolist()
+            yield from ((names[one], names[other]) for other in new)
             reached.extend(new)
-            left = left[~alike]
+            places, left = places[~alike], left[~alike]
 
 
 def _count_groups(
     kind: Literal["texts", "pictures", "rows"],
     rule: str,
-    labels: NDArray[np.int64],
+    found: _Groups,
     name_of: Callable[[int], str],
     unreadable: int = 0,
     fault: str = "",
 ) -> NearGroups:
-    """Return the groups that ``labels`` make, in numbers."""
+    """Return the groups that were found, in numbers."""
     import numpy as np
 
+    labels, crowded = found
     firsts, counts = np.unique(labels, return_counts=True)
     several = counts > 1
     largest = np.argsort(-counts, kind="stable")[:_GROUPS_SHOWN]
@@ -499,4 +588,5 @@ def _count_groups(
         for first in firsts[largest[several[largest]]].tolist()
     )
     members, groups = int(counts[several].sum()), int(several.sum())
-    return NearGroups(kind, rule, groups, members, members - groups, examples, unreadable, fault)
+    duplicates = members - groups
+    return NearGroups(kind, rule, groups, members, duplicates, examples, unreadable, fault, crowded)

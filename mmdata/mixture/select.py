@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,7 +21,12 @@ from mmdata.engine.partitions import StorePartitions, split_store
 from mmdata.errors import ConfigError, DataError, UsageError
 from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
-from mmdata.mixture.near_duplicates import NearKind, Similarity, find_near_duplicates
+from mmdata.mixture.near_duplicates import (
+    NearDuplicates,
+    NearKind,
+    Similarity,
+    find_near_duplicates,
+)
 from mmdata.mixture.strategy import Strategy
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -118,8 +124,8 @@ def select(
     The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
     ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
     ``address``, or an engine that is open. This process goes through a small store by itself
-    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found by this process, which
-    decodes pictures on ``workers`` of this machine.
+    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found on this machine alone,
+    where ``workers`` hash texts and decode pictures.
 
     Raises:
         ConfigError: the expression cannot be evaluated, or names ``tokens`` and nothing counts
@@ -129,7 +135,6 @@ def select(
             the extra ``report`` for near duplicates.
     """
     import numpy as np
-    import pyarrow as pa
 
     opened = source if isinstance(source, Store) else open_store(Path(source))
     target = target_of(store, "store")
@@ -137,17 +142,7 @@ def select(
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
 
-    if tokens is not None and _TOKENS not in _words(where or ""):
-        raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
-    if changing := _CHANGING.search(where or ""):
-        raise ConfigError(
-            f"where {where!r}: {changing[1]}() says something else at each run, and so would the "
-            "rows be others; --sample random:10% draws by a seed"
-        )
-    if where is not None:  # what is wrong with it is said before any work
-        known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
-        with _open_session() as session:
-            _evaluate(session, where, arrow_schema().empty_table(), known, range(0))
+    _check_expression(where, tokens)
 
     chosen = {
         "where": where,
@@ -161,6 +156,16 @@ def select(
     notes: dict[str, Any] = {
         "selected_of": {"store": str(opened.path), "fingerprint": opened.fingerprint}
     }
+    near = partial(
+        find_near_duplicates,
+        opened,
+        similarity=similarity,
+        seed=seed,
+        workers=workers,
+        limits=limits,
+        # A function is told of rows that are selected, and of nothing else.
+        progress=progress is True,
+    )
     with split_store(
         opened, engine=engine, workers=workers, address=address, partitions=partitions
     ) as parts:
@@ -174,20 +179,7 @@ def select(
             rows = rows[np.sort(first)]
         unique = len(rows)
         if drop_near_duplicates is not None:
-            near = find_near_duplicates(
-                opened,
-                drop_near_duplicates,
-                rows=rows,
-                similarity=similarity,
-                seed=seed,
-                workers=workers,
-                limits=limits,
-            )
-            rows = rows[near.labels == np.arange(unique)]
-            notes["near_duplicates"] = {
-                "dropped": unique - len(rows),
-                "groups": {each.kind: asdict(each) for each in near.groups},
-            }
+            rows, notes["near_duplicates"] = _drop_near(rows, near(drop_near_duplicates, rows=rows))
         left = len(rows)
         rows = rows[np.asarray(strategy.select(left, seed), np.int64)]
 
@@ -238,6 +230,39 @@ def merge(
         return write_mixture(
             mixture, Path(store), overwrite=overwrite, parquet=parquet, progress=update
         )
+
+
+def _check_expression(where: str | None, tokens: TokenColumn | None) -> None:
+    """Say what is wrong with an expression before any work is done.
+
+    Raises:
+        ConfigError: it cannot be evaluated, or gives something else at each run.
+        UsageError: it does not name the ``tokens`` that are to be counted.
+    """
+    import pyarrow as pa
+
+    if tokens is not None and _TOKENS not in _words(where or ""):
+        raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
+    if changing := _CHANGING.search(where or ""):
+        raise ConfigError(
+            f"where {where!r}: {changing[1]}() says something else at each run, and so would the "
+            "rows be others; --sample random:10% draws by a seed"
+        )
+    if where is not None:
+        known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
+        with _open_session() as session:
+            _evaluate(session, where, arrow_schema().empty_table(), known, range(0))
+
+
+def _drop_near(
+    rows: NDArray[np.int64], near: NearDuplicates
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return the first row of each group of near duplicates, and what the manifest says of it."""
+    import numpy as np
+
+    kept = rows[near.labels == np.arange(len(rows))]
+    groups = {each.kind: asdict(each) for each in near.groups}
+    return kept, {"dropped": len(rows) - len(kept), "groups": groups}
 
 
 def _write_rows(

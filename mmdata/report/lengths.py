@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Lengths", "count_tokens_by", "measure_lengths"]
+__all__ = ["Lengths", "count_tokens_by", "join_lengths", "measure_lengths"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,20 +158,20 @@ def measure_lengths(
         count = partitions or PARTITIONS_A_WORKER * opened.workers
         parts = split_evenly(len(conversations), count)
         tasks = ((conversations[part.start : part.stop], whole) for part in parts)
-        found = list(raise_errors(run_jobs(opened, _measure, tasks)))
-    return _join(parts, found)
+        return join_lengths(list(raise_errors(run_jobs(opened, _measure, tasks))))
 
 
-def _join(parts: Sequence[range], found: Sequence[Lengths]) -> Lengths:
-    """Return the lengths of all parts; what failed is counted from the start of each."""
+@checked
+def join_lengths(found: Sequence[Lengths]) -> Lengths:
+    """Return the lengths of the conversations of several, one after the other."""
     import numpy as np
 
     none = np.zeros(0, np.int64)  # there may be no part
-    failed = [
-        (part.start + index, reason)
-        for part, lengths in zip(parts, found, strict=True)
-        for index, reason in lengths.failed
-    ]
+    failed: list[tuple[int, str]] = []
+    first = 0
+    for lengths in found:
+        failed += [(first + index, reason) for index, reason in lengths.failed]
+        first += len(lengths.tokens) + len(lengths.failed)
     return Lengths(
         np.concatenate([none, *(lengths.tokens for lengths in found)]),
         np.concatenate([none, *(lengths.trained for lengths in found)]),

@@ -30,6 +30,7 @@ from mmdata.rejects import Reject
 from mmdata.sources._recovery import MARGIN, SHOWN, Broken, MoreTextNeeded, is_cut_short
 from mmdata.sources._run import LENGTH, Way, read_run, read_strictly
 from mmdata.sources._window import Window, suspicious
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.parts import WHOLE, TextPart
 from mmdata.sources.record import Record
 
@@ -74,12 +75,13 @@ def runs(
     id_key: str = "id",
     ways: Sequence[Way] = (read_strictly,),
     part: TextPart = WHOLE,
+    tell: Tell = tell_nobody,
 ) -> Iterator[list[Record | Reject]]:
     """Yield what :func:`records` does, in lists of what was read together:
     large records and rejects are alone.
 
     What can be read together is read in the first of the ``ways`` that can. Of a file that is read
-    in parts come the records that begin in the ``part``.
+    in parts come the records that begin in the ``part``. ``tell`` is called before each list.
     """
     name, number = file.as_posix(), part.number
     with Window(file, part=part) as window:
@@ -88,6 +90,7 @@ def runs(
         for values in reader.runs():
             ids = [identity(value, id_key) for value in values]
             records = map(Record, values, repeat(name), count(number), ids, repeat(reader.size))
+            tell(reader.share)
             yield [r.rejected(r.raw) if isinstance(r.raw, RecordError) else r for r in records]
             number += len(values)
 
@@ -193,6 +196,11 @@ class Reader:
     def level(self) -> str:
         """The brackets that are open around the next value."""
         return self._level
+
+    @property
+    def share(self) -> float:
+        """About which share of the file comes before the next value."""
+        return self._window.share_before(self._position)
 
     @property
     def is_past_part(self) -> bool:

@@ -49,7 +49,9 @@ class Window:
         self._stop = part.stop
         self._stop_character: int | None = None  # that of the file at which the part ends
         self._place = part.start  # of the next byte
+        self._file = file
         self._bytes = _open(file)
+        self._size: int | None = None  # asked for where somebody wants to know shares
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         if part.start:
             self._bytes.seek(part.start)
@@ -84,6 +86,18 @@ class Window:
         """Return the place of a position of ``text`` in the file, for people."""
         line = self._lines - self.text.count("\n", position) + 1
         return f"line {line}, character {self._characters + position}"
+
+    def share_before(self, position: int) -> float:
+        """Return about which share of the file comes before a position of ``text``; of a packed
+        file, of its packed bytes.
+        """
+        before, known = self._characters + position, self._characters + len(self.text)
+        if not known:
+            return 0.0
+        if self._size is None:
+            self._size = self._file.stat().st_size
+        # Characters are taken to have as many bytes as they have had on average so far.
+        return min(1.0, _place_in_file(self._bytes) / max(1, self._size)) * before / known
 
     def _sniff(self) -> None:
         head = self._read(max(self._chunk, 4))
@@ -188,3 +202,11 @@ def _open(file: Path) -> BufferedReader | gzip.GzipFile | ZstandardFile:
     if magic.startswith(_GZIP):
         return gzip.open(file.open("rb") if isinstance(file, RemotePath) else file)
     return ZstandardFile(file) if magic == _ZSTANDARD else file.open("rb")
+
+
+def _place_in_file(opened: BufferedReader | gzip.GzipFile | ZstandardFile) -> int:
+    """Return how many bytes of a file were read, those that are packed if it is."""
+    if isinstance(opened, gzip.GzipFile):
+        packed: BufferedReader = opened.fileobj  # type: ignore[assignment]
+        return packed.tell()
+    return opened.tell()

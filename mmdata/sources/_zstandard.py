@@ -54,6 +54,10 @@ class ZstandardFile:
         """
         raise OSError("a Zstandard file can be read from its start alone")
 
+    def tell(self) -> int:
+        """Return how many bytes of the file were read, packed as they are."""
+        return self._file.tell()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

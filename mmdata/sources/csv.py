@@ -23,6 +23,7 @@ from mmdata.rejects import Reject
 from mmdata.sources._json import identity, is_clean, parse_value
 from mmdata.sources._table import bad_source
 from mmdata.sources._window import Window
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.record import Record
 
 __all__ = ["LIST_COLUMNS", "csv_runs"]
@@ -46,11 +47,13 @@ _LONGEST_LITERAL: Final = 1 << 20
 
 
 @checked
-def csv_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+def csv_runs(
+    file: Path, *, id_key: str = "id", tell: Tell = tell_nobody
+) -> Iterator[list[Record | Reject]]:
     """Yield the rows of a CSV file as records, in lists of what was read together.
 
     A row with fewer or more cells than the first line, or with bytes that are not UTF-8, is a
-    reject that names its line.
+    reject that names its line. ``tell`` is called before each list.
     """
     # The limit is Python's own, for the whole process, and too small for a picture in base64.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
@@ -71,11 +74,13 @@ def csv_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
                 run.append(Record(value, name, number, identity(value, id_key), size))
             number += 1
             if len(run) >= _TOGETHER:
+                tell(rows.share)
                 yield run
                 run = []
         if window.fault:
             run.append(bad_source(name, number, window.fault))
     if run:
+        tell(1.0)
         yield run
 
 
@@ -86,14 +91,14 @@ class _Rows:
 
     def __init__(self, window: Window, *, tabs: bool) -> None:
         self._window = window
-        self._lines = _lines(window)
+        self._start = 0  # of the next line in the text of the window
         self.names: Sequence[str] = []
         self.fault = ""
         head = window.text.partition("\n")[0]
         delimiter = "\t" if tabs else ","
         if delimiter not in head:
             delimiter = max(";\t,", key=head.count)
-        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
+        self._reader = csv.reader(self._lines(), delimiter=delimiter, strict=True)
         try:
             self.names = next(self._reader, [])
         except csv.Error as error:
@@ -102,6 +107,11 @@ class _Rows:
             self.fault = window.fault
         elif twice := [name for name in self.names if self.names.count(name) > 1]:
             self.fault = f"line 1: the column {twice[0]!r} stands twice"
+
+    @property
+    def share(self) -> float:
+        """About which share of the file comes before the next row."""
+        return self._window.share_before(self._start)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
         """Yield the rows by the line that each begins on, an error where one cannot be read."""
@@ -117,22 +127,22 @@ class _Rows:
                 if row:
                     yield line, row
 
-
-def _lines(window: Window) -> Iterator[str]:
-    """Yield the lines of a window with their ends."""
-    start = 0
-    while True:
-        end = window.text.find("\n", start) + 1
-        if end:
-            yield window.text[start:end]
-            start = end
-        elif window.ended:
-            if start < len(window.text):
-                yield window.text[start:]
-            return
-        else:
-            window.slide(start)
-            start = 0
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines of the window with their ends."""
+        window = self._window
+        while True:
+            start = self._start
+            end = window.text.find("\n", start) + 1
+            if end:
+                self._start = end
+                yield window.text[start:end]
+            elif window.ended:
+                if start < len(window.text):
+                    yield window.text[start:]
+                return
+            else:
+                window.slide(start)
+                self._start = 0
 
 
 def _value(names: Sequence[str], row: list[str] | csv.Error, line: int) -> dict[str, Any]:

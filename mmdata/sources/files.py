@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from mmdata.schema import Split
 from mmdata.sources._walk import is_folder, walk
 from mmdata.sources.hub import configured_files, is_saved, saved_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
+from mmdata.sources.meter import Meter, Tell, tell_nobody
 from mmdata.sources.parts import WHOLE, Part
 from mmdata.sources.tar import has_records
 from mmdata.storage._path import RemotePath
@@ -27,6 +29,7 @@ __all__ = [
     "expand_names",
     "find_files",
     "list_files",
+    "tell_by_file",
 ]
 
 _log: Final = logging.getLogger("mmdata.sources")
@@ -70,6 +73,15 @@ class Sources(tuple[Path, ...]):
     def __init__(self, paths: Iterable[Path]) -> None:  # tuple.__new__ took them
         """List nothing yet: which kinds of files count is for the format to say."""
         self._listed: dict[frozenset[Kind], tuple[SourceFile, ...]] = {}
+        self.meter: Meter | None = None
+        """What is told how far these sources have been read, if anything is."""
+
+    def measured_by(self, meter: Meter) -> Sources:
+        """Return the same sources for those who tell a ``meter`` how far they have read."""
+        same = Sources(self)
+        same._listed = self._listed
+        same.meter = meter
+        return same
 
     def list_files(self, kinds: Collection[Kind]) -> list[SourceFile]:
         """Return what :func:`list_files` does."""
@@ -118,6 +130,30 @@ def expand_names(source: Path) -> list[Path]:
     if has_wildcards:
         return [file for path in _expand_braces(source) for file in _matching(path)]
     return _expand_braces(source)
+
+
+def tell_by_file(
+    sources: Sequence[Path], files: Sequence[SourceFile]
+) -> Iterator[tuple[SourceFile, Tell]]:
+    """Yield the files that are read of some sources, each with what its reader is to tell how far
+    it is; a file counts as much as it has bytes.
+    """
+    meter = sources.meter if isinstance(sources, Sources) else None
+    if meter is None:
+        yield from ((file, tell_nobody) for file in files)
+        return
+
+    sizes = [file.path.stat().st_size for file in files]
+    whole = sum(sizes) or 1
+    done = 0
+    for file, size in zip(files, sizes, strict=True):
+        yield file, partial(_tell_part, meter, done / whole, size / whole)
+        done += size
+        meter.end(done / whole)
+
+
+def _tell_part(meter: Meter, before: float, part: float, share: float) -> None:
+    meter.tell(before + part * share)
 
 
 def _has_wildcards(path: Path) -> bool:

@@ -22,6 +22,7 @@ from mmdata.sources._table import (
     require_unique_names,
 )
 from mmdata.sources.kinds import describe_fault
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.parts import RowPart
 from mmdata.sources.record import Record
 from mmdata.storage._input import open_input
@@ -39,10 +40,10 @@ _TOGETHER: Final = 1024
 
 @checked
 def parquet_runs(
-    file: Path, *, id_key: str = "id", part: RowPart | None = None
+    file: Path, *, id_key: str = "id", part: RowPart | None = None, tell: Tell = tell_nobody
 ) -> Iterator[list[Record | Reject]]:
     """Yield the rows of a Parquet file as records, in lists of what was read together; of a file
-    that is read in parts those of the ``part``.
+    that is read in parts those of the ``part``. ``tell`` is called before each list.
 
     A row that lies in a damaged page is a reject, and so is each after it in its row group: how
     many there are, the file says elsewhere. Of a file that cannot be opened at all one reject
@@ -66,7 +67,11 @@ def parquet_runs(
         groups = range(opened.num_row_groups) if part is None else range(part.start, part.stop)
         for group in groups:
             rows = opened.metadata.row_group(group).num_rows
-            yield from _read_group(opened, group, name, number, id_key)
+            read = number
+            for run in _read_group(opened, group, name, number, id_key):
+                read += len(run)
+                tell(read / opened.metadata.num_rows)
+                yield run
             number += rows
 
 

@@ -35,6 +35,7 @@ from mmdata.sources._json import identity, parse_value
 from mmdata.sources._run import read_strictly
 from mmdata.sources._table import bad_source
 from mmdata.sources.kinds import describe_fault
+from mmdata.sources.meter import Tell, tell_nobody
 from mmdata.sources.record import Record
 
 __all__ = ["has_records", "tar_runs"]
@@ -81,7 +82,8 @@ class _Header(NamedTuple):
 
 class _Member(NamedTuple):
     """A member of a sample: its name in the archive, its suffix, its bytes, and what kind of medium
-    it is, if it is one.
+    it is, if it is one; and which share of the archive comes before its end, 0 where that is packed
+    and nobody can say.
     """
 
     name: str
@@ -89,6 +91,7 @@ class _Member(NamedTuple):
     data: bytes
     kind: str | None
     is_link: bool = False
+    share: float = 0.0
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -138,11 +141,13 @@ def _read_plain_header(block: bytes, encoding: str, errors: str) -> tuple[str, i
 
 
 @checked
-def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+def tar_runs(
+    file: Path, *, id_key: str = "id", tell: Tell = tell_nobody
+) -> Iterator[list[Record | Reject]]:
     """Yield the samples of a tar as records, in lists of what was read together.
 
     What cannot be made a record is a reject in its place. Where an archive is damaged or cut, what
-    is whole before comes, and one reject stands for the rest.
+    is whole before comes, and one reject stands for the rest. ``tell`` is called before each list.
     """
     name, number, size = file.as_posix(), 0, 0
     some: list[tuple[str, Sequence[_Member]]] = []
@@ -158,10 +163,12 @@ def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
         some.append((key, members))
         size += sum(len(member.data) for member in members)
         if size >= _TOGETHER_BYTES or len(some) >= _TOGETHER:
+            tell(members[-1].share)
             yield _records(some, name, number, id_key)
             number += len(some)
             some, size = [], 0
     if some:
+        tell(1.0)
         yield _records(some, name, number, id_key)
 
 
@@ -208,10 +215,13 @@ def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
     """
     try:
         with _open(file) as archive:
+            is_plain = isinstance(archive.fileobj, io.BufferedReader)
+            whole = file.stat().st_size
             for found, key, suffix in _headers(archive):
+                share = (found.start + found.size) / whole if is_plain else 0.0
                 is_link = found.info is not None and not found.info.isfile()
                 data = b"" if is_link else _read_member(archive, found)
-                yield key, _Member(found.name, suffix, data, _kind_of(suffix), is_link)
+                yield key, _Member(found.name, suffix, data, _kind_of(suffix), is_link, share)
     except _FAULTS as error:
         yield "", error
 

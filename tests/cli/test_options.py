@@ -928,6 +928,41 @@ def preview_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
     assert (place / "page.html").read_text().count("<article") == 1
 
 
+def about_two_pictures(place: Path) -> None:
+    """A store of a large picture and a small one."""
+    Pictures.new("RGB", (8000, 8000)).save(place / "large.png")
+    Pictures.new("RGB", (8, 8)).save(place / "small.png")
+    media = [Media("image", "large.png"), Media("image", "small.png")]
+    talk = (user(Seen(0), "What?"), assistant("That."))
+    rows = [Conversation(f"{n}", talk, (medium,)) for n, medium in enumerate(media)]
+    write(place / "store", rows, media_root=str(place))
+
+
+@case("preview", "--deadline")
+def preview_deadline(place: Path, request: pytest.FixtureRequest) -> None:
+    about_two_pictures(place)
+
+    assert preview_page("--deadline", 1e-4).count("raise deadline (--deadline, ") == 2
+
+
+@case("preview", "--memory")
+def preview_memory(place: Path, request: pytest.FixtureRequest) -> None:
+    about_two_pictures(place)
+
+    page = preview_page("--memory", "300M")
+    assert page.count("raise memory (--memory, ") == 1
+    assert page.count("<img ") == 1
+
+
+@case("preview", "--max-pixels")
+def preview_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
+    about_two_pictures(place)
+
+    page = preview_page("--max-pixels", 64)
+    assert page.count("raise max_pixels (--max-pixels, ") == 1
+    assert page.count("<img ") == 1
+
+
 @case("preview", "--json")
 def preview_json(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 5)

@@ -14,7 +14,13 @@ from PIL import Image as Pictures
 
 from mmdata.errors import UsageError
 from mmdata.mixture import NearDuplicates, find_near_duplicates
-from mmdata.mixture.near_duplicates import NearKind, text_signatures
+from mmdata.mixture.near_duplicates import (
+    NearKind,
+    _comparable,
+    _group,
+    _Likeness,
+    text_signatures,
+)
 from mmdata.schema import (
     Conversation,
     Image,
@@ -306,6 +312,87 @@ def test_many_rows_that_say_the_same_cost_no_comparison_of_each_with_each(tmp_pa
 
     assert (group.groups, group.members, group.duplicates) == (1, 3000, 2999)
     assert group.examples == (("0", "1", "2", "3"),)
+
+
+def of_one_template(seed: int, own: int) -> list[str]:
+    """The words of a template of 200, so many of them its own at the end."""
+    return [*words(0)[: 200 - own], *words(seed)[:own]]
+
+
+def test_the_number_of_workers_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._FEW", 0)
+    rows = [saying(f"{n}", " ".join(of_one_template(n % 40 + 1, 20 * (n % 7)))) for n in range(90)]
+    store = write(tmp_path / "store", rows)
+    some = np.arange(0, 90, 2)
+
+    one, three = (
+        find_near_duplicates(store, "texts", rows=some, workers=workers) for workers in (1, 3)
+    )
+
+    assert one.labels.tolist() == three.labels.tolist()
+    assert one.groups == three.groups
+    assert one.groups[0].members
+
+
+def test_of_very_many_texts_of_one_template_those_nearly_the_same_are_found_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._MOST_COMPARED", 20)
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._AROUND", 4)
+    rows = []
+    for seed in range(1, 151):
+        some = of_one_template(seed, 40)
+        rows += [saying(f"{seed}", " ".join(some)), saying(f"{seed}'", " ".join([*some, "else"]))]
+
+    [group] = near(tmp_path / "store", rows).groups
+
+    assert (group.groups, group.members) == (150, 300)
+    assert group.crowded > 150
+    assert any("not all were compared" in line for _, line in group.lines())
+
+
+def test_in_a_very_large_bucket_those_with_another_band_in_common_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._MOST_COMPARED", 900)
+    monkeypatch.setattr("mmdata.mixture.near_duplicates._AROUND", 20)
+    chance = np.random.default_rng(0)
+    bucket, whole = chance.permutation(1000), np.arange(1000, dtype=np.uint64)
+    other = chance.integers(0, 300, 1000).astype(np.uint64)  # each is that of some three
+
+    compared = list(_comparable(bucket, other, whole))
+
+    pairs = {(one, two) for some in compared for one in some for two in some}
+    alike = zip(*np.nonzero(other[:, None] == other[None]), strict=True)
+    assert set(alike) <= pairs
+    assert len(pairs) <= 1000 * 4 * 20
+
+
+def test_texts_of_one_template_are_all_compared_where_they_are_fewer(tmp_path: Path) -> None:
+    rows = [saying(f"{seed}", " ".join(of_one_template(seed, 30))) for seed in range(1, 150)]
+
+    [group] = near(tmp_path / "store", rows).groups
+
+    assert group.crowded == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_groups_are_those_that_comparing_each_with_each_finds(data: st.DataObject) -> None:
+    chance = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    bits = chance.integers(0, 2, (data.draw(st.integers(1, 5)), 64), np.uint8)
+    hashes = bits[chance.integers(0, len(bits), data.draw(st.integers(1, 40)))]
+    hashes ^= chance.random(hashes.shape) < data.draw(st.sampled_from([0.0, 0.02, 0.06]))
+
+    found = _group(hashes, _Likeness(60, 5)).labels
+
+    differ = (hashes[:, None] != hashes[None]).sum(axis=2)  # (hashes, hashes)
+    joined = differ <= 4
+    for _ in hashes:  # each turn joins those that are twice as many steps apart
+        joined = joined @ joined
+    assert found.tolist() == joined.argmax(axis=1).tolist()
 
 
 def test_an_empty_store_has_no_groups(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import time
 from base64 import b64decode
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
@@ -12,19 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata.errors import UsageError
 from mmdata.frame_cache import cache_frames
 from mmdata.rejects import Reason, Reject
 from mmdata.report import preview
 from mmdata.schema import Conversation, Image, Media, Region, Video, assistant, replace, user
 from mmdata.store import Store
-from mmdata.templates import IGNORE
+from mmdata.templates import IGNORE, Encoded
 from tests.conversations import plain
+from tests.pipeline.words import WordTemplate
 from tests.stores import numbered, write
 from tests.templates.families import FAMILIES
 from tests.video.clips import clip, number_in
 
 RATE = 10
+DEADLINE = 5.0
+"""Seconds within which a busy machine decodes a small clip."""
 COGVLM2_VIDEO = next(family for family in FAMILIES if family.name == "cogvlm2_video")
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 
@@ -161,6 +168,53 @@ def test_a_medium_that_cannot_be_shown_says_why_and_the_rest_is_there(tmp_path: 
     assert "clip.mp4" in page
     assert "That." in page
     assert page.count('class="fault"') == 1
+    assert len(pictures_of(page)) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadly(WordTemplate):
+    """A template that opens a clip which the decoder does not survive, or never ends with."""
+
+    hangs: bool
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        if conversation.id == "c" and self.hangs:
+            time.sleep(600)
+        if conversation.id == "c":
+            os.abort()
+        return super().encode(conversation)
+
+
+@pytest.mark.parametrize(
+    ("hangs", "said"),
+    [(True, "raise deadline (--deadline, "), (False, "the decoding process died: SIGABRT")],
+)
+def test_a_clip_that_ends_or_hangs_the_decoder_costs_its_own_conversation(
+    tmp_path: Path, hangs: bool, said: str
+) -> None:
+    rows = [about_a_clip(tmp_path), about_noise("n")]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+    limits = Limits(deadline=DEADLINE)
+
+    report = preview(store, tmp_path / "page.html", template=Deadly(hangs=hangs), limits=limits)
+
+    page = (tmp_path / "page.html").read_text()
+    assert (report.rows, report.faults) == (2, 1)
+    assert said in page
+    assert "That." in page
+    assert len(pictures_of(page)) == 9
+    assert page.count('class="tokens"') == 1
+
+
+def test_a_picture_larger_than_its_process_may_grow_says_so(tmp_path: Path) -> None:
+    Pictures.new("RGB", (8000, 8000)).save(tmp_path / "large.png")
+    media = Media("image", "large.png")
+    large = Conversation("large", (user(Image(0), "What?"), assistant("That.")), (media,))
+    store = write(tmp_path / "store", [large, about_noise("n")], media_root=str(tmp_path))
+
+    page = page_of(store, limits=Limits(memory=300 << 20))
+
+    assert "raise memory (--memory, " in page
     assert len(pictures_of(page)) == 1
 
 

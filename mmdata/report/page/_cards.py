@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmdata._tools.terminal import one_line, visible
 from mmdata.errors import DataError, as_media_error
-from mmdata.report.page._thumbnails import Thumbnail, make_thumbnail, make_thumbnails
+from mmdata.report.lengths import Lengths
+from mmdata.report.page._isolated import Frame, IsolatedDecoder
 from mmdata.report.tokens import spell_tokens
 from mmdata.schema import (
     Audio,
@@ -25,20 +26,15 @@ from mmdata.schema import (
     ToolCall,
     Video,
 )
-from mmdata.templates import IGNORE, Encoded, PixelPlan, Template
-from mmdata.templates._media import plan_clip
-from mmdata.templates._plugins import encode
+from mmdata.templates import IGNORE, Encoded, Template
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmdata.store import Store
 
-__all__ = ["Box", "Card", "Frame", "Medium", "Piece", "Run", "Tokens", "Turn", "make_card"]
+__all__ = ["Box", "Card", "Medium", "Piece", "Run", "Tokens", "Turn", "make_card"]
 
-_FRAMES: Final = "uniform:8"
-"""Which frames a page shows of a video that no template reads."""
-_SIDE: Final = 224
 _MARK: Final = "…"
 
 PieceKind: TypeAlias = Literal["text", "medium", "region", "time", "reasoning", "call"]
@@ -72,17 +68,6 @@ class Box:
     width: float
     height: float
     phrase: str
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A picture to look at; of a video, what a model is ``told`` of its time and, as ``at``, which
-    frame of the file it is and when.
-    """
-
-    picture: Thumbnail
-    told: str = ""
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +118,26 @@ class Card:
     extra: str
     tokens: Tokens | None = None
     fault: str = ""
+    lengths: Lengths | None = None
 
 
-def make_card(store: Store, row: int, template: Template | None, room: int) -> Card:
-    """Return what the page shows of a row in about ``room`` bytes.
+def make_card(
+    store: Store, row: int, template: Template | None, decoder: IsolatedDecoder, room: int
+) -> Card:
+    """Return what the page shows of a row in about ``room`` bytes; the ``decoder`` opens its media
+    files, and reads it by ``template``.
 
     Half of them are for pictures, a quarter each for texts and tokens; what has no room is left out
     and said to be. A medium that cannot be shown says why; so does a conversation that ``template``
     cannot encode.
     """
     conversation, located = store[row], store.located(row)
-    encoded, fault = None, ""
-    if template is not None:
-        try:
-            encoded = encode(template, located)
-        except DataError as error:
-            fault = visible(str(error))
+    reading, fault = None, ""
+    try:
+        reading = decoder.read(located)
+    except DataError as error:
+        fault = visible(str(error))
+    encoded = reading.encoded if reading else None
 
     texts = _Room(room // 4)
     return Card(
@@ -158,7 +147,7 @@ def make_card(store: Store, row: int, template: Template | None, room: int) -> C
         split=conversation.split,
         turns=tuple(_turn(message, texts) for message in conversation.messages),
         rejected=tuple(_turn(message, texts) for message in conversation.rejected or ()),
-        media=tuple(_media(conversation, located, encoded, room // 2)),
+        media=tuple(_media(conversation, located, encoded, decoder, room // 2)),
         judged={None: "", True: "judged good", False: "judged bad"}[conversation.desirable],
         tools=texts.fold(conversation.tools or ""),
         extra=texts.fold(
@@ -168,6 +157,7 @@ def make_card(store: Store, row: int, template: Template | None, room: int) -> C
         ),
         tokens=_tokens(encoded, template, room // 4) if encoded and template else None,
         fault=fault,
+        lengths=reading.lengths if reading else None,
     )
 
 
@@ -212,7 +202,11 @@ def _piece(part: Part, texts: _Room) -> Piece:
 
 
 def _media(
-    conversation: Conversation, located: Conversation, encoded: Encoded | None, room: int
+    conversation: Conversation,
+    located: Conversation,
+    encoded: Encoded | None,
+    decoder: IsolatedDecoder,
+    room: int,
 ) -> Iterator[Medium]:
     """Yield the media of a conversation, named as the store names them; ``located`` is where they
     are.
@@ -221,7 +215,8 @@ def _media(
     for number, medium in enumerate(conversation.media):
         share = room // len(conversation.media)
         try:
-            frames, fault = _frames(located, number, plans.get(number), share), ""
+            frames = decoder.draw(located, number, plans.get(number), share)
+            fault = ""
         except Exception as error:  # whatever a decoder raises is said in the place of its picture
             frames, fault = (), visible(str(as_media_error(error, medium.path or "")))
         yield Medium(
@@ -233,34 +228,6 @@ def _media(
             tuple(_boxes(conversation, number)),
             fault,
         )
-
-
-def _frames(
-    conversation: Conversation, number: int, plan: PixelPlan | None, room: int
-) -> tuple[Frame, ...]:
-    """Return the pictures of a medium: an image as it is, of a video the frames of the plan."""
-    import PIL.Image
-
-    from mmdata.image import load
-    from mmdata.pipeline.encode import decode_views
-
-    medium = conversation.media[number]
-    if medium.type == "audio":
-        return ()
-    if medium.type == "image":
-        source = medium.bytes if medium.bytes is not None else medium.path
-        if source is None:
-            return ()
-        return (Frame(make_thumbnail(load(source), room)),)
-
-    if plan is None:
-        plan = plan_clip(conversation, number, _FRAMES, None, resize="pad", size=_SIDE).pixels
-    views = decode_views(medium, plan)
-    pictures = make_thumbnails([PIL.Image.fromarray(view) for view in views], room)
-    return tuple(
-        Frame(picture, f"{time:.2f} s", f"frame {frame}, at {plan.origin + time:.3f} s of the file")
-        for picture, time, frame in zip(pictures, plan.times, plan.frames, strict=True)
-    )
 
 
 def _name(medium: Media) -> str:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import mmdata.store
+from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.terminal import one_line
 from mmdata.errors import UsageError
 from mmdata.rejects import Reason
-from mmdata.report.lengths import measure_lengths
+from mmdata.report.lengths import join_lengths
 from mmdata.report.page._cards import Card, make_card
+from mmdata.report.page._isolated import IsolatedDecoder
 from mmdata.report.plots import Distribution, distributions, draw_svg
 from mmdata.report.statistics import stats
 from mmdata.store import Store
@@ -77,6 +79,7 @@ def preview(
     rows: PositiveInt = 200,
     seed: int = 0,
     overwrite: bool = False,
+    limits: Limits | None = None,
     progress: Progress | None = False,
 ) -> PreviewReport:
     """Write a page that shows ``rows`` conversations of a store, drawn by ``seed``, to ``page``.
@@ -87,8 +90,10 @@ def preview(
     of the store comes first: rejects by reason with examples, fields in ``extra``, oddities; then,
     where matplotlib is installed, distributions of the whole store, and of the tokens of the rows
     that are shown. The page is one file that fetches nothing, below 20 MB for any number of rows;
-    what has no room is left out and said to be. ``progress`` shows how far it is, or is called with
-    the number of conversations so far, and 0.
+    what has no room is left out and said to be. Media are decoded in a process of its own, each
+    within ``limits``: what is beyond them, or ends that process, has its fault in the place of its
+    picture. ``progress`` shows how far it is, or is called with the number of conversations so far,
+    and 0.
 
     Raises:
         UsageError: the page is there and ``overwrite`` is not said, or its folder is not there.
@@ -104,15 +109,17 @@ def preview(
     drawn = sorted(random.Random(seed).sample(range(len(opened)), min(rows, len(opened))))
     room = _PAGE_BYTES // max(len(drawn), _FEWEST)
     cards = []
-    with show_progress(progress, "drawing", len(drawn)) as update:
+    with (
+        IsolatedDecoder(template, limits or Limits()) as decoder,
+        show_progress(progress, "drawing", len(drawn)) as update,
+    ):
         for done, row in enumerate(drawn):
             update(done, 0)
-            cards.append(make_card(opened, row, template, room))
+            cards.append(make_card(opened, row, template, decoder, room))
 
     lengths = None
     if template is not None:
-        read = [opened.located(card.row) for card in cards if not card.fault]
-        lengths = measure_lengths(read, template)
+        lengths = join_lengths([card.lengths for card in cards if card.lengths is not None])
     plots, missing = _draw_plots(distributions(stats(opened), lengths))
     _write_whole(target, _render(opened, cards, template, plots, missing))
     return PreviewReport(target, len(cards), sum(map(_has_fault, cards)))
