@@ -41,6 +41,11 @@ def target_of(path: str | os.PathLike[str], what: str) -> Path:
     target = path_of(path, what)
     if isinstance(target, RemotePath) and target.scheme != "s3":  # whose slashes were lost
         return target_of(str(target), what)
+    if isinstance(target, RemotePath) and "//" in str(target).partition("://")[2].rstrip("/"):
+        raise UsageError(
+            f"{what} {target}: has an empty name between two slashes, by which nothing could be "
+            "read again; name it without"
+        )
     return target
 
 
