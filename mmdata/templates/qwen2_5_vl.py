@@ -27,6 +27,7 @@ from mmdata.templates.toolkit import (
     grid_block,
     tool_head,
     tool_responses,
+    tools_of,
 )
 
 __all__ = ["Qwen25VL", "seconds_per_layer"]
@@ -71,7 +72,7 @@ class Qwen25VL(ChatML):
 
     def _unsaid(self, conversation: Conversation) -> Iterator[str]:
         knows_tools = self.dialect == "text"
-        if conversation.tools is not None and not knows_tools:
+        if not knows_tools and tools_of(conversation) is not None:
             yield "tools that were declared"
         for number, message in enumerate(conversation.messages):
             if message.role == "tool" and not knows_tools:
@@ -88,7 +89,7 @@ class Qwen25VL(ChatML):
         counted: Counter[type] = Counter()
         turns: list[Turn] = []
         rest = list(messages)
-        text_tools = conversation.tools if self.dialect == "text" else None
+        text_tools = tools_of(conversation) if self.dialect == "text" else None
 
         bits = [Bit(self._system)]
         if rest and rest[0].role == "system":
