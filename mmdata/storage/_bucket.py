@@ -86,6 +86,20 @@ class Bucket:
             return None
         return str(found["ETag"])
 
+    def require(self, url: RemotePath) -> None:
+        """Refuse a URL whose bucket is not there; whoever may not look is told when he writes.
+
+        Raises:
+            UsageError: there is no such bucket.
+        """
+        bucket, _ = _split(url)
+        try:
+            self._ask(url, lambda: self._client.head_bucket(Bucket=bucket))
+        except FileNotFoundError as error:
+            raise UsageError(f"{url}: there is no bucket {bucket!r}") from error
+        except StorageError:
+            return
+
     def create(self, url: RemotePath, data: bytes, *, replaces: str | None) -> None:
         """Write an object where there is none, or in the place of the version that it ``replaces``.
 

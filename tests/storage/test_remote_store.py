@@ -88,6 +88,13 @@ def test_a_path_with_two_slashes_costs_no_conversion(bucket: str) -> None:
     assert [line["reason"] for line in store.rejects()] == ["missing_media"]
 
 
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_read(bucket: str) -> None:
+    put(bucket, "data.jsonl", b"no record")
+
+    with pytest.raises(UsageError, match="there is no bucket 'nowhere'"):
+        convert("llava", f"s3://{bucket}/data.jsonl", "s3://nowhere/store", strict=True)
+
+
 def test_nothing_is_written_or_found_between_two_slashes(bucket: str, tmp_path: Path) -> None:
     fill(bucket, 1)
 
