@@ -72,7 +72,7 @@ class Qwen25VL(ChatML):
 
     def _unsaid(self, conversation: Conversation) -> Iterator[str]:
         knows_tools = self.dialect == "text"
-        if not knows_tools and tools_of(conversation) is not None:
+        if conversation.tools is not None and not knows_tools:
             yield "tools that were declared"
         for number, message in enumerate(conversation.messages):
             if message.role == "tool" and not knows_tools:

@@ -267,15 +267,20 @@ def test_trainers_part_the_declared_tools_even_from_no_system_message() -> None:
         assert text.startswith("<|im_start|>system\n\n\n# Tools")
 
 
+@both
+@pytest.mark.parametrize("tokenizer", ["qwen", small("llama3")], ids=["text", "another family's"])
+def test_a_tokenizer_without_the_marks_of_turns_is_refused(family: str, tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match=r"has no <\|im_start\|>.*load_tokenizer"):
+        mmdata.templates.get(family)(tokenizer=tokenizer)
+
+
 def test_an_empty_system_message_parts_the_declared_tools_from_its_beginning() -> None:
     text, _ = read(NEWER, replace(_CALLED, messages=(system(""), *_CALLED.messages)))
 
     assert text.startswith("<|im_start|>system\n\n\n# Tools")
 
 
-@pytest.mark.parametrize(
-    ("family", "dialect"), [(OLDER, "vl"), (OLDER, "text"), (NEWER, "instruct")]
-)
+@pytest.mark.parametrize(("family", "dialect"), [(OLDER, "text"), (NEWER, "instruct")])
 def test_an_empty_list_declares_no_tools(family: str, dialect: str) -> None:
     plain = Conversation("c", (user("a"), assistant("b")))
 
