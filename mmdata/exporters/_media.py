@@ -181,7 +181,8 @@ class MediaPlacer:
             except (OSError, ValueError) as error:  # the latter of a name with NUL in it
                 half.unlink(missing_ok=True)
                 if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise
+                    # It would name the file that is copied, which nothing is wrong with.
+                    raise OSError(error.errno, error.strerror) from error
                 raise _lost(path, error) from error
         return f"{MEDIA_FOLDER}/{inside}"
 

@@ -229,9 +229,10 @@ def test_a_disk_without_room_is_the_fault_of_no_row(tmp_path: Path) -> None:
     rows = [Conversation("1", (ASKED, assistant("A cup.")), (CUP,)), plain(0)]
     store = write(tmp_path / "store", rows, media_root=str(tmp_path))
 
-    with pytest.raises(OSError, match="File too large"), largest_file(1 << 19):
+    with pytest.raises(OSError, match="File too large") as caught, largest_file(1 << 19):
         mmdata.export(store, "messages", tmp_path / "out", media="copy")
 
+    assert caught.value.filename == str(tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cup.png", "store"]
 
 
