@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
-from mmdata.errors import UsageError
+from mmdata.errors import UsageError, nearest
 
 __all__ = [
     "EngineName",
@@ -73,11 +73,18 @@ def use_engine(
 
 @checked
 def check_address(engine: EngineName | Engine, address: str | None) -> None:
-    """Refuse an address that no engine takes, before anything is done.
+    """Refuse a name that is of no engine, and an address that none takes, before anything is done.
 
     Raises:
         UsageError: it is none, or there is no cluster to look for.
     """
+    names = get_args(EngineName)
+    # Any object may be an engine, and so may a text be to what checks types.
+    if isinstance(engine, str) and engine not in names:
+        raise UsageError(
+            f"engine must be one of {', '.join(names)}, or an engine that is open, found "
+            f"{engine!r}.{nearest(engine, names)}"
+        )
     if address is None:
         return
     if engine != "ray":

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from threading import get_ident
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -18,6 +19,7 @@ from mmdata._tools.paths import is_url
 from mmdata.errors import MediaError
 from mmdata.exporters._features import UnsayableError
 from mmdata.schema import CompactTimes, Conversation, Media, MediaType, replace
+from mmdata.store.publish import NO_ROOM
 
 __all__ = [
     "MEDIA_FOLDER",
@@ -169,10 +171,18 @@ class MediaPlacer:
             inside = posixpath.join(_digest(os.fsencode(source)), PurePosixPath(path).name)
         target = self.folder / inside
         if "\0" in inside or not target.exists():
+            # Under its own name it is whole: another row, or another part of the export, takes what
+            # is there for the copy that it needs.
+            half = self.folder / f".{get_ident()}.part"
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                shutil.copyfile(source, half)
+                half.replace(target)
             except (OSError, ValueError) as error:  # the latter of a name with NUL in it
+                half.unlink(missing_ok=True)
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    # It would name the file that is copied, which nothing is wrong with.
+                    raise OSError(error.errno, error.strerror) from error
                 raise _lost(path, error) from error
         return f"{MEDIA_FOLDER}/{inside}"
 

@@ -243,6 +243,10 @@ def _check_expression(where: str | None, tokens: TokenColumn | None) -> None:
 
     if tokens is not None and _TOKENS not in _words(where or ""):
         raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
+    if where is not None and not _words(where):  # which DuckDB takes for true
+        raise ConfigError(
+            f"where {where!r}: says nothing. An expression may name {', '.join(COLUMNS)}."
+        )
     if changing := _CHANGING.search(where or ""):
         raise ConfigError(
             f"where {where!r}: {changing[1]}() says something else at each run, and so would the "

@@ -241,8 +241,11 @@ def _count(columns: pa.RecordBatch) -> _Counts:
 
 
 def _known(numbers: pa.Array) -> NDArray[Any]:
-    """Return the numbers that are known."""
-    found: NDArray[Any] = numbers.drop_null().to_numpy()
+    """Return the numbers that are known, which one that is infinite or NaN is not."""
+    import numpy as np
+
+    known = numbers.drop_null().to_numpy()
+    found: NDArray[Any] = known[np.isfinite(known)]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from mmdata.storage._backend import RemoteFaultError, RemoteInfo
+from mmdata.storage._backend import RemoteInfo
 
 if TYPE_CHECKING:
     from pyarrow import NativeFile
@@ -48,7 +49,10 @@ class ArrowBackend:
 
     def info(self, url: str) -> RemoteInfo | None:
         """Return what is at a URL, or None."""
-        found = self._ask(self._files.get_file_info, self._inside(url))
+        try:
+            found = self._ask(self._files.get_file_info, self._inside(url))
+        except FileNotFoundError:  # no object has this name
+            return None
         return _info_of(found)
 
     def content_mark(self, url: str, info: RemoteInfo) -> str:
@@ -105,8 +109,8 @@ class ArrowBackend:
             return action(*args)
         except FileNotFoundError:
             raise
-        except pa.ArrowException as error:  # a name that no object can have
-            raise RemoteFaultError(str(error)) from error
+        except pa.ArrowException as error:  # a name that Arrow opens no object by, as of `a//b`
+            raise FileNotFoundError(errno.ENOENT, str(error)) from error
         except OSError as error:
             if any(word in str(error) for word in _DENIED):
                 raise PermissionError(str(error)) from error

@@ -41,6 +41,11 @@ def target_of(path: str | os.PathLike[str], what: str) -> Path:
     target = path_of(path, what)
     if isinstance(target, RemotePath) and target.scheme != "s3":  # whose slashes were lost
         return target_of(str(target), what)
+    if isinstance(target, RemotePath) and "//" in str(target).partition("://")[2].rstrip("/"):
+        raise UsageError(
+            f"{what} {target}: has an empty name between two slashes, by which nothing could be "
+            "read again; name it without"
+        )
     return target
 
 
@@ -80,6 +85,20 @@ class Bucket:
         except FileNotFoundError:
             return None
         return str(found["ETag"])
+
+    def require(self, url: RemotePath) -> None:
+        """Refuse a URL whose bucket is not there; whoever may not look is told when he writes.
+
+        Raises:
+            UsageError: there is no such bucket.
+        """
+        bucket, _ = _split(url)
+        try:
+            self._ask(url, lambda: self._client.head_bucket(Bucket=bucket))
+        except FileNotFoundError as error:
+            raise UsageError(f"{url}: there is no bucket {bucket!r}") from error
+        except StorageError:
+            return
 
     def create(self, url: RemotePath, data: bytes, *, replaces: str | None) -> None:
         """Write an object where there is none, or in the place of the version that it ``replaces``.

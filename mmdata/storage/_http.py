@@ -37,7 +37,7 @@ _LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """What a server answers that may answer otherwise the next time."""
 _TRIES: Final = 4
 _PIECE: Final = 1 << 16
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _SAFE: Final = "/:?#[]@!$&'()*+,;=%~-._"
 
@@ -173,7 +173,10 @@ class _Answer:
         self.first = int(found[1]) if found else 0
         length = response.getheader("Content-Length")
         self._length = int(length) if length and length.isdigit() else None
-        self.whole_size = int(found[3]) if found else self._length
+        # A part says the size of the whole, or `*` for that nobody knows it.
+        self.whole_size = None if self.status == 206 else self._length
+        if found and found[3] != "*":
+            self.whole_size = int(found[3])
 
     def pieces(self, expected: int | None = None) -> Iterator[bytes]:
         """Yield the body, no more of it than is allowed or ``expected``.

@@ -21,6 +21,7 @@ from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
 __all__ = [
+    "NO_ROOM",
     "hold_lock",
     "partial_directory",
     "publish",
@@ -30,6 +31,8 @@ __all__ = [
     "write_ahead",
 ]
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a write fails with that finds no room, whatever is written."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
@@ -58,6 +61,11 @@ def partial_directory(
             if entry.name not in keep:
                 remove(entry)
         yield partial
+    except OSError as error:
+        # A full disk is found by a write, which does not say to what.
+        if error.errno in NO_ROOM and error.filename is None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         os.close(lock)
 

@@ -42,10 +42,16 @@ class RemoteRun:
         self._sent: list[RemotePath] = []
 
     def begin(self) -> None:
-        """Note what is there now: it is what this run may replace and remove."""
+        """Note what is there now: it is what this run may replace and remove.
+
+        Raises:
+            UsageError: there is no such bucket.
+        """
         # The version first: whoever publishes after this makes ours be refused, and so nothing of
         # his is in the list that could be removed.
         self._replaces = self._bucket.version(self._store / MANIFEST)
+        if self._replaces is None:
+            self._bucket.require(self._store)
         self._others = [path for path, _ in (self._store / RUNS).files()]
 
     def send(self, file: Path) -> None:

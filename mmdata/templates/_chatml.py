@@ -56,6 +56,7 @@ __all__ = ["ChatML", "Compat"]
 
 Compat: TypeAlias = Literal["transformers-4.57", "transformers-5.23", "llamafactory", "ms-swift"]
 
+_TURN_MARKS: Final = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 _TRAINERS: Final = frozenset({"llamafactory", "ms-swift"})
 """The trainers that tokenize a prompt and its answer one by one."""
 
@@ -118,6 +119,14 @@ class ChatML(BaseTemplate):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
+        name = type(self).__name__
+        given: object = self.tokenizer
+        special = given.special if isinstance(given, Tokenizer) else {}
+        if missing := [mark for mark in _TURN_MARKS if mark not in special]:
+            raise UsageError(
+                f"{name}: the tokenizer, {type(self.tokenizer).__name__}, has no "
+                f"{', '.join(missing)}; {name}.load_tokenizer(FILE) gives the family's"
+            )
         Strategy.parse(self.frames)
         if self.marks == "all" and not isinstance(self.tokenizer, MarkedTokenizer):
             raise UsageError(

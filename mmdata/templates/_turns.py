@@ -10,11 +10,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from mmdata.schema import Message, Part, ToolCall
+from mmdata.errors import TokenError
+from mmdata.schema import Conversation, Message, Part, ToolCall
 from mmdata.templates._content import Mark, Piece
 from mmdata.templates._tool_calls import call_pieces
 
-__all__ = ["Bit", "Turn", "call_bits", "message_bits", "tool_head", "tool_responses"]
+__all__ = ["Bit", "Turn", "call_bits", "message_bits", "tool_head", "tool_responses", "tools_of"]
 
 _HEAD_BEFORE: Final = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -87,9 +88,23 @@ def call_bits(message: Message, said: Sequence[Bit]) -> list[Bit]:
     return bits
 
 
+def tools_of(conversation: Conversation) -> str | None:
+    """Return the tools that a conversation declares, as JSON; None where it declares none, be it by
+    an empty list.
+    """
+    tools = conversation.tools
+    return tools if tools is not None and json.loads(tools) != [] else None
+
+
 def tool_head(tools: str) -> list[Piece]:
-    """Return the words that declare tools, which are given as the JSON of a list."""
+    """Return the words that declare tools, which are given as the JSON of a list.
+
+    Raises:
+        TokenError: they are no list.
+    """
     declared = json.loads(tools)
+    if not isinstance(declared, list):
+        raise TokenError(f"tools must be the JSON of a list, found {tools[:60]!r}")
     lines = [json.dumps(tool, ensure_ascii=False) for tool in declared]
     listed = "".join(f"\n{line}" for line in lines)
     call, end = Mark("<tool_call>"), Mark("</tool_call>")

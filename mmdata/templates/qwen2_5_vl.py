@@ -27,6 +27,7 @@ from mmdata.templates.toolkit import (
     grid_block,
     tool_head,
     tool_responses,
+    tools_of,
 )
 
 __all__ = ["Qwen25VL", "seconds_per_layer"]
@@ -88,7 +89,7 @@ class Qwen25VL(ChatML):
         counted: Counter[type] = Counter()
         turns: list[Turn] = []
         rest = list(messages)
-        text_tools = conversation.tools if self.dialect == "text" else None
+        text_tools = tools_of(conversation) if self.dialect == "text" else None
 
         bits = [Bit(self._system)]
         if rest and rest[0].role == "system":

@@ -27,6 +27,7 @@ from mmdata.templates.toolkit import (
     grid_block,
     tool_head,
     tool_responses,
+    tools_of,
 )
 
 __all__ = ["Qwen3VL", "layer_times"]
@@ -109,13 +110,14 @@ class Qwen3VL(ChatML):
         bits: list[Bit] | None = None if self.system is None else [Bit(self.system)]
         if messages[0].role == "system":
             bits = self._bits(conversation, messages[0], messages[0].content, counted)
-        if conversation.tools is None:
+        tools = tools_of(conversation)
+        if tools is None:
             return [] if bits is None else [Turn("system", bits)]
 
-        bits = bits or []
-        breaks = any(bit.piece for bit in bits) or self.compat in ("llamafactory", "ms-swift")
+        # A system message parts the tools from what is before them, even if it says nothing.
+        breaks = bits is not None or self.compat in ("llamafactory", "ms-swift")
         head = [Bit("\n\n")] if breaks else []
-        return [Turn("system", [*bits, *head, *map(Bit, tool_head(conversation.tools))])]
+        return [Turn("system", [*(bits or ()), *head, *map(Bit, tool_head(tools))])]
 
     def _bits(
         self,
@@ -137,10 +139,11 @@ class Qwen3VL(ChatML):
         counted: Counter[type],
     ) -> Turn:
         """Return an answer; a recent one comes after the last question."""
-        thought, content = _split_thought(message, self.marks == "all")
+        thinks = self.dialect == "thinking"
+        thought, content = _split_thought(message, spelled=thinks and self.marks == "all")
         opening: Sequence[Bit] = ()
         bits: list[Bit] = []
-        if self.dialect == "thinking" and is_recent and (is_last or thought):
+        if thinks and is_recent and (is_last or thought):
             words = thought.strip("\n")
             opened = Mark("<think>"), "\n"
             trained = self._trains_thought(message)
@@ -227,9 +230,9 @@ def _last_query(messages: Sequence[Message]) -> int:
     return len(messages) - 1
 
 
-def _split_thought(message: Message, spelled: bool) -> tuple[str, list[Part]]:
+def _split_thought(message: Message, *, spelled: bool) -> tuple[str, list[Part]]:
     """Return what is thought before an answer, and what is said; ``spelled`` reads thoughts in the
-    text as well, as the published template does.
+    text as well, as the published template of the thinking dialect does.
     """
     thoughts = [part.text for part in message.content if isinstance(part, Reasoning)]
     said: list[Part] = [

@@ -84,6 +84,7 @@ from mmdata.templates._turns import (
     message_bits,
     tool_head,
     tool_responses,
+    tools_of,
 )
 
 __all__ = [
@@ -141,6 +142,7 @@ __all__ = [
     "time_text",
     "tool_head",
     "tool_responses",
+    "tools_of",
     "truncate",
     "with_limits",
 ]

@@ -39,6 +39,12 @@ FAULTY = {
     "stream: {seq_lenght: 9}\ntemplate: {}": ["seq_lenght", "template must be", "tokenizer must"],
     "store: gone\nmixture: mix\ntemplate: 1": ["either mixture", "no store at", "template must be"],
     "store: here\ntemplate: {name: nobody}\ntokenizer: {path: x}": ["no store at", "nobody"],
+    "datasets: [{store: a}]\nseed: 1\ndatasets: [{store: b}]": [
+        "line 3",
+        "'datasets' a second time",
+    ],
+    "datasets:\n  - store: a\n    store: b": ["line 3", "'store' a second time"],
+    "datasets: &a\n  - *a": ["entry 0 needs"],
     "- 1": ["datasets", "stream", "model"],
     "{": ["cannot be read as YAML"],
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import mmdata
 from mmdata.engine.engine import LostWorkerError, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.engine.open import open_engine
@@ -114,3 +117,13 @@ def test_no_process_outlives_its_engine() -> None:
 def test_an_address_is_for_a_cluster_alone() -> None:
     with pytest.raises(UsageError, match="--engine ray"):
         open_engine("local", address="head:6379")
+
+
+def test_a_name_that_is_of_no_engine_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    """A source that is not split is converted by this process, which opens no engine."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": turns}))
+    wrong: Any = "locl"
+
+    with pytest.raises(UsageError, match=r"found 'locl'\. Did you mean 'local'"):
+        mmdata.convert("messages", tmp_path / "a.jsonl", tmp_path / "store", engine=wrong)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +205,46 @@ def test_media_leave_as_copies_once_each(tmp_path: Path) -> None:
     assert paths[0] == paths[3] == "media/cup.png"
     assert paths[2].endswith(".gif")
     assert report.rejects == {"missing_media": 1}
+
+
+def test_half_a_copy_is_no_copy(tmp_path: Path) -> None:
+    """Reading the memory of a process from its beginning is an error of the system's."""
+    (tmp_path / "cup.png").symlink_to("/proc/self/mem")
+    (tmp_path / "0.png").write_bytes(b"a picture")
+    picture = Media("image", "0.png")
+    rows = [
+        Conversation(name, (ASKED, assistant("A cup.")), (medium,))
+        for name, medium in (("1", picture), ("2", CUP), ("3", CUP))
+    ]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    report = mmdata.export(store, "messages", tmp_path / "out", media="copy")
+
+    assert report.rejects == {"unreadable_media": 2}
+    assert [file.name for file in (tmp_path / "out" / "media").iterdir()] == ["0.png"]
+
+
+def test_a_disk_without_room_is_the_fault_of_no_row(tmp_path: Path) -> None:
+    (tmp_path / "cup.png").write_bytes(bytes(1 << 20))
+    rows = [Conversation("1", (ASKED, assistant("A cup.")), (CUP,)), plain(0)]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    with pytest.raises(OSError, match="File too large") as caught, largest_file(1 << 19):
+        mmdata.export(store, "messages", tmp_path / "out", media="copy")
+
+    assert caught.value.filename == str(tmp_path / "out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cup.png", "store"]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no file that is larger."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def test_paths_may_be_absolute(tmp_path: Path) -> None:

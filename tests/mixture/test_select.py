@@ -130,6 +130,12 @@ def test_an_expression_that_cannot_be_evaluated_is_refused_and_nothing_is_writte
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize("where", ["", " ", "()"])
+def test_an_expression_that_says_nothing_is_refused(where: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="says nothing"):
+        select(numbered(tmp_path / "store", 2), tmp_path / "some", where=where)
+
+
 @pytest.mark.parametrize(
     "call", ["random() < 0.1", "Random ( ) < 0.1", "id = uuid()", "now() > '2'"]
 )

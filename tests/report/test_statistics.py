@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 import mmdata
 from mmdata.report import Spread, stats
-from mmdata.schema import Conversation, Media, Reasoning, Region, Text, assistant, replace, user
+from mmdata.schema import (
+    Conversation,
+    Media,
+    Reasoning,
+    Region,
+    Text,
+    Video,
+    assistant,
+    replace,
+    user,
+)
 from tests.conversations import conversations, plain
 from tests.stores import numbered, write
 
@@ -88,6 +99,18 @@ def test_a_row_that_says_what_another_says_is_a_duplicate_whatever_it_is_called(
     found = stats(write(tmp_path / "store", [row, other, changed]))
 
     assert found.numbers["duplicates"] == 1
+
+
+def test_a_duration_that_is_no_number_is_not_known(tmp_path: Path) -> None:
+    lengths = [math.nan, 2.0, math.inf, None, 4.0]
+    clips = tuple(Media("video", "a.mp4", duration=each, fps=each) for each in lengths)
+    shown = tuple(map(Video, range(len(clips))))
+    store = write(tmp_path / "store", [Conversation("1", (user(*shown), assistant("a")), clips)])
+
+    found = stats(store)
+
+    assert found.spreads["duration"] == Spread(2, 2.0, 3.0, 3.0, 3.9, 4.0)
+    assert sum(found.histograms["fps"].counts) == 2
 
 
 def test_sizes_are_those_that_are_most_frequent(tmp_path: Path) -> None:

@@ -195,6 +195,15 @@ def test_a_path_reads_a_file_in_pieces_from_any_place(web: Web, ranges: bool) ->
     assert path.stat().st_size == len(data)
 
 
+def test_a_range_of_a_file_whose_size_is_not_told_is_not_taken_for_the_file(web: Web) -> None:
+    data = bytes(range(256)) * 4
+    web.files["/data"], web.wholes = data, False
+    path = remote_path(web.url("/data"), Access(remote=True, hosts=HERE))
+
+    assert path.stat().st_size == len(data)
+    assert path.read_bytes() == data
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(web: Web) -> None:
     web.files["/data"] = bytes(100_000)
     path = remote_path(web.url("/data"), Access(remote=True, hosts=HERE))

@@ -76,6 +76,34 @@ def test_the_whole_way_from_bucket_to_bucket_on_the_command_line(
     assert not list(tmp_path.rglob("data-*"))
 
 
+def test_a_path_with_two_slashes_costs_no_conversion(bucket: str) -> None:
+    """As on a disk, they are one; where nothing is called so, the record is a reject."""
+    put(bucket, "media/sub/0.png", picture(0))
+    records = [record(0, image="sub//0.png"), record(1, image="sub//1.png")]
+    put(bucket, "data.jsonl", "\n".join(map(json.dumps, records)).encode())
+
+    store = convert_there(bucket)
+
+    assert [row.media[0].path for row in store] == ["sub/0.png"]
+    assert [line["reason"] for line in store.rejects()] == ["missing_media"]
+
+
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_read(bucket: str) -> None:
+    put(bucket, "data.jsonl", b"no record")
+
+    with pytest.raises(UsageError, match="there is no bucket 'nowhere'"):
+        convert("llava", f"s3://{bucket}/data.jsonl", "s3://nowhere/store", strict=True)
+
+
+def test_nothing_is_written_or_found_between_two_slashes(bucket: str, tmp_path: Path) -> None:
+    fill(bucket, 1)
+
+    with pytest.raises(UsageError, match="empty name between two slashes"):
+        convert("llava", f"s3://{bucket}/data.jsonl", f"s3://{bucket}/a//store", check="none")
+    with pytest.raises(UsageError, match="not found"):
+        convert("llava", f"s3://{bucket}/a//data.jsonl", tmp_path / "store", check="none")
+
+
 def convert_there(bucket: str, **options: Any) -> mmdata.Store:
     """Convert what :func:`fill` has put into a bucket, to a store in it."""
     store = f"s3://{bucket}/store"

@@ -20,7 +20,8 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 class Web:
     """What is served by path: bytes, a status, or the URL that a path redirects to.
 
-    ``asked`` are the paths of all requests, ``sent`` how many bytes of bodies went out.
+    ``asked`` are the paths of all requests, ``sent`` how many bytes of bodies went out. Without
+    ``wholes`` a range does not say of how many bytes it is.
     """
 
     port: int = 0
@@ -29,6 +30,7 @@ class Web:
     sent: int = 0
     ranges: bool = True
     sizes: bool = True
+    wholes: bool = True
     drip: float = 0.0
     cut: int = 0
     failures: int = 0
@@ -68,7 +70,8 @@ def serve(context: ssl.SSLContext | None = None) -> Iterator[Web]:
             if asked:
                 first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                whole = len(data) if web.wholes else "*"
+                self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
                 data = data[first : last + 1]
             else:
                 self.send_response(200)

@@ -7,6 +7,7 @@ written in one of its own, that prints what it did.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -264,6 +265,16 @@ def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(
         ):
             pass
         assert first.is_dir()
+
+
+def test_a_disk_without_room_is_said_with_the_place(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left on device") as caught,
+        partial_directory(tmp_path / "store"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert caught.value.filename == str(tmp_path / "store")
 
 
 def test_room_is_found_for_what_is_to_be_written_and_no_byte_is(tmp_path: Path) -> None:

@@ -267,6 +267,34 @@ def test_trainers_part_the_declared_tools_even_from_no_system_message() -> None:
         assert text.startswith("<|im_start|>system\n\n\n# Tools")
 
 
+@both
+@pytest.mark.parametrize("tokenizer", ["qwen", small("llama3")], ids=["text", "another family's"])
+def test_a_tokenizer_without_the_marks_of_turns_is_refused(family: str, tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match=r"has no <\|im_start\|>.*load_tokenizer"):
+        mmdata.templates.get(family)(tokenizer=tokenizer)
+
+
+def test_an_empty_system_message_parts_the_declared_tools_from_its_beginning() -> None:
+    text, _ = read(NEWER, replace(_CALLED, messages=(system(""), *_CALLED.messages)))
+
+    assert text.startswith("<|im_start|>system\n\n\n# Tools")
+
+
+@pytest.mark.parametrize(("family", "dialect"), [(OLDER, "text"), (NEWER, "instruct")])
+def test_an_empty_list_declares_no_tools(family: str, dialect: str) -> None:
+    plain = Conversation("c", (user("a"), assistant("b")))
+
+    listed = read(family, replace(plain, tools=" [] "), dialect=dialect)[0]
+
+    assert listed == read(family, plain, dialect=dialect)[0]
+
+
+@pytest.mark.parametrize("tools", ["null", "{}", '"look"'])
+def test_tools_that_are_no_list_are_refused(tools: str) -> None:
+    with pytest.raises(TokenError, match="tools must be the JSON of a list"):
+        template_of(NEWER).encode(replace(_CALLED, tools=tools))
+
+
 _THOUGHT = Conversation(
     "c",
     (
@@ -310,6 +338,14 @@ def test_thoughts_are_refused_by_those_that_have_none() -> None:
         with pytest.raises(TokenError, match=r"reasoning \(in message 1\)"):
             template_of(family).encode(_THOUGHT)
         assert "second" not in read(family, _THOUGHT, unsaid="drop")[0]
+
+
+def test_the_end_of_a_thought_in_an_answer_is_text_to_a_dialect_without_thoughts() -> None:
+    conversation = Conversation("c", (user("a"), assistant("b <think>why</think> c")))
+
+    text, _ = read(NEWER, conversation, marks="all")
+
+    assert "assistant\nb <think>why</think> c<|im_end|>" in text
 
 
 def test_a_response_of_a_tool_is_no_question() -> None:
