@@ -25,7 +25,9 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 # MindSpore's graph engine takes real-time priority where it may; tests with deadlines do not run beside it.
-test: lint docs
+# Of what comes first each part keeps one core at work: types, and the site.
+test: $(VENV)/.installed
+	$(MAKE) --jobs 2 --output-sync=target lint docs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not mindspore and not alone"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone"
 	$(BIN)/python -m pytest -m alone

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.parser import Parser
 from pathlib import Path
@@ -101,23 +102,27 @@ def main() -> int:
             f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr
         )
         return 1
-    with tempfile.TemporaryDirectory(prefix="mmdata-matrix-") as folder:
-        wheel = build_wheel(Path(folder))
-        used = {
-            version: use_wheel(Path(folder), wheel, version, python)
+    with (
+        tempfile.TemporaryDirectory(prefix="mmdata-matrix-") as name,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        folder = Path(name)
+        wheel = build_wheel(folder)
+        # Each of these keeps one core at work; the tests, which keep them all, begin after them.
+        using = {
+            version: pool.submit(use_wheel, folder, wheel, version, python)
             for version, python in found.items()
         }
+        ends = list(choose_versions(list(found), smallest=options.smallest))
+        made = [
+            pool.submit(make_cell_environment, folder, wheel, version, found[version], end)
+            for version, end in ends
+        ]
+        used = {version: use.result() for version, use in using.items()}
+        installed = [each.result() for each in made]
         cells = [
-            run_cell(
-                Path(folder),
-                wheel,
-                version,
-                found[version],
-                end,
-                options.jobs,
-                smallest=options.smallest,
-            )
-            for version, end in choose_versions(list(found), smallest=options.smallest)
+            run_cell(folder, python, version, end, options.jobs, smallest=options.smallest)
+            for (version, end), python in zip(ends, installed, strict=True)
         ]
     print(
         "\n| Python | core dependencies | of them | tests | time |\n| --- | --- | --- | --- | --- |"
@@ -197,23 +202,26 @@ def use_wheel(folder: Path, wheel: Path, version: str, python: str) -> bool:
     return subprocess.run(command, cwd=place, check=False).returncode == 0
 
 
+def make_cell_environment(folder: Path, wheel: Path, version: str, python: str, end: END) -> str:
+    """Make the environment of one end of the bounds and return its Python."""
+    place = folder / f"{version}-{end}"
+    bounds = folder / f"{version}-{end}.txt"
+    bounds.write_text("\n".join(lowest(wheel)))
+    constraints = ["--constraint", str(bounds)] if end == "lowest" else []
+    return make_environment(place, python, f"{wheel}[{EXTRA}]", *constraints)
+
+
 def run_cell(
-    folder: Path, wheel: Path, version: str, python: str, end: END, jobs: str, *, smallest: bool
+    folder: Path, python: str, version: str, end: END, jobs: str, *, smallest: bool
 ) -> Cell:
     """Run the tests at one end of the bounds."""
     began = time.monotonic()
-    bounds = folder / "lowest.txt"
-    bounds.write_text("\n".join(lowest(wheel)))
-    constraints = ["--constraint", str(bounds)] if end == "lowest" else []
     print(f"\n== Python {version}, the {end} releases", flush=True)
-    installed = make_environment(
-        folder / f"{version}-{end}", python, f"{wheel}[{EXTRA}]", *constraints
-    )
     tests = [f"tests/{name}" for name in NEAREST] if smallest else ["tests"]
     left_out = [f"--ignore=tests/{name}" for name in (*NEEDS_MINDSPORE, *NEEDS_TOOLS)]
     markers = "not mindspore and not alone" + (" and not slow" if smallest else "")
     command = [
-        installed,
+        python,
         "-m",
         "pytest",
         "-n",
@@ -242,7 +250,7 @@ def run_cell(
         print(line, end="", flush=True)
         last = line.strip("= \n") or last
     outcome = ", ".join(re.findall(r"\d+ (?:passed|failed|skipped|errors?)", last)) or last
-    versions = ", ".join(f"{name} {_version(installed, name)}" for name in SHOWN)
+    versions = ", ".join(f"{name} {_version(python, name)}" for name in SHOWN)
     return Cell(
         version, end, versions, outcome, time.monotonic() - began, failed=process.wait() != 0
     )

@@ -5,7 +5,7 @@ and a plain one for tests that only need some.
 from __future__ import annotations
 
 from functools import cache
-from typing import get_args
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from mmdata.schema import (
     Reasoning,
     Region,
     Role,
+    Split,
     Text,
     Time,
     ToolCall,
@@ -32,10 +33,12 @@ from mmdata.schema import (
 
 USUAL: list[Role] = ["system", "user", "assistant", "user", "assistant"]
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-words = texts.filter(bool)
+_characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(_characters, max_size=20)
+words = st.text(_characters, min_size=1, max_size=20)
 seconds = st.floats(0, 1e6)
 fractions = st.floats(0, 1, width=32)
+_coin = st.booleans()
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -57,7 +60,7 @@ def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
 @st.composite
 def spans(draw: st.DrawFn) -> tuple[float, float | None]:
     start, end = sorted([draw(seconds), draw(seconds)])
-    return start, draw(st.sampled_from([None, end]))
+    return start, end if draw(_coin) else None
 
 
 json_texts = st.sampled_from(
@@ -78,34 +81,37 @@ clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool), **places) |
 )
 
 
+sides = st.none() | st.integers(1, 2**31 - 1)
+amounts = st.none() | st.integers(0, 2**40)
+# Strategies stand outside of what draws from them: making them is most of their cost.
+_kinds: st.SearchStrategy[MediaType] = st.sampled_from(get_args(MediaType))
+_any = {
+    "bytes": st.none() | st.binary(max_size=8),
+    "width": sides,
+    "height": sides,
+    "duration": st.none() | seconds,
+    "fps": st.none() | seconds,
+    "num_frames": amounts,
+    "times": st.sampled_from([None, "stream", "derived"]),
+    "size": amounts,
+    "hash": st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"]),
+}
+_of_videos = {
+    "frame_paths": st.none() | st.lists(words, min_size=1, max_size=3).map(tuple),
+    "clock": st.none() | clocks,
+    "oddities": st.sampled_from([None, ("trimmed", "fields")]),
+}
+_frame_times = st.none() | st.lists(seconds, max_size=3).map(sorted).map(tuple)
+
+
 @st.composite
 def media(draw: st.DrawFn) -> Media:
-    kind: MediaType = draw(st.sampled_from(get_args(MediaType)))
-    is_video = kind == "video"
-    times = sorted(draw(st.lists(seconds, max_size=3)))
-    cached = draw(st.booleans())
-    return Media(
-        kind,
-        path=draw(words),
-        bytes=draw(st.none() | st.binary(max_size=8)),
-        width=draw(st.none() | st.integers(1, 2**31 - 1)),
-        height=draw(st.none() | st.integers(1, 2**31 - 1)),
-        duration=draw(st.none() | seconds),
-        fps=draw(st.none() | seconds),
-        num_frames=draw(st.none() | st.integers(0, 2**40)),
-        times=draw(st.sampled_from([None, "stream", "derived"])),
-        frame_times=tuple(times) if cached else None,
-        frames=tuple(b"frame" for _ in times) if cached else None,
-        size=draw(st.none() | st.integers(0, 2**40)),
-        hash=draw(
-            st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"])
-        ),
-        frame_paths=draw(st.none() | st.lists(words, min_size=1, max_size=3).map(tuple))
-        if is_video
-        else None,
-        clock=draw(st.none() | clocks) if is_video else None,
-        oddities=draw(st.none() | st.just(("trimmed", "fields"))) if is_video else None,
-    )
+    kind = draw(_kinds)
+    drawn = _any | _of_videos if kind == "video" else _any
+    fields: dict[str, Any] = {name: draw(strategy) for name, strategy in drawn.items()}
+    if (times := draw(_frame_times)) is not None:
+        fields |= {"frame_times": times, "frames": tuple(b"frame" for _ in times)}
+    return Media(kind, draw(words), **fields)
 
 
 def _time(span: tuple[float, float | None], medium: int, train: bool | None) -> Time:
@@ -142,38 +148,51 @@ def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
     return st.one_of(kinds)
 
 
+_roles = st.sampled_from([USUAL, USUAL[1:], None])
+_odd_roles = st.lists(any_role, min_size=4, max_size=4)
+
+
+@cache
+def contents(media: tuple[MediaType, ...], count: int) -> st.SearchStrategy[list[tuple[Part, ...]]]:
+    """What up to ``count`` messages of a conversation with these media say."""
+    part = parts(media)
+    return st.lists(st.lists(part, min_size=1, max_size=3).map(tuple), min_size=1, max_size=count)
+
+
 @st.composite
-def messages(draw: st.DrawFn, part: st.SearchStrategy[Part], count: int) -> tuple[Message, ...]:
+def messages(draw: st.DrawFn, media: tuple[MediaType, ...], count: int) -> tuple[Message, ...]:
     """Messages of roles in any order, or as most are:
     a system's, if any, then user and assistant by turns.
     """
-    roles = draw(st.sampled_from([USUAL, USUAL[1:], None])) or draw(
-        st.lists(any_role, min_size=4, max_size=4)
-    )
-    contents = draw(
-        st.lists(st.lists(part, min_size=1, max_size=3).map(tuple), min_size=1, max_size=count)
-    )
+    roles = draw(_roles) or draw(_odd_roles)
+    said = draw(contents(media, count))
     return tuple(
-        Message(role, content, draw(st.booleans()))
-        for role, content in zip(roles, contents, strict=False)
+        Message(role, content, draw(_coin)) for role, content in zip(roles, said, strict=False)
     )
+
+
+_media = st.lists(media(), max_size=3)
+_desirable = st.sampled_from([None, True, False])
+_splits: st.SearchStrategy[Split] = st.sampled_from(get_args(Split))
+_extras = st.dictionaries(texts, json_values, max_size=3)
+_tools = st.none() | json_texts
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
-    pictures = tuple(draw(st.lists(media(), max_size=3)))
-    part = parts(tuple(medium.type for medium in pictures))
-    said = draw(messages(part, 4))
-    desirable = draw(st.sampled_from([None, True, False]))
+    pictures = tuple(draw(_media))
+    types = tuple(medium.type for medium in pictures)
+    said = draw(messages(types, 4))
+    desirable = draw(_desirable)
     return Conversation(
         id=draw(words),
         messages=said if desirable is not False else tuple(map(untrained, said)),
         media=pictures,
         source=draw(texts),
-        split=draw(st.sampled_from(["train", "val", "test"])),
-        extra=draw(st.dictionaries(texts, json_values, max_size=3)),
-        tools=draw(st.none() | json_texts),
-        rejected=draw(messages(part, 2)) if draw(st.booleans()) else None,
+        split=draw(_splits),
+        extra=draw(_extras),
+        tools=draw(_tools),
+        rejected=draw(messages(types, 2)) if draw(_coin) else None,
         desirable=desirable,
     )
 

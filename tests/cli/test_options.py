@@ -255,7 +255,9 @@ def refused_without_a_cluster(*command: Any) -> None:
     assert "HOST:PORT" in str(run(*far, "--engine", "ray", code=2).exception)
 
 
-CONVERT: Final = ("convert", "llava", "source.json", "-o", "store")
+# Where workers are not the point one does: each costs as much as all else that a case does.
+CONVERT: Final = ("convert", "llava", "source.json", "-o", "store", "--workers", "1")
+CHECK: Final = ("check", "store", "--workers", "1")
 FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
 
 
@@ -1317,7 +1319,7 @@ def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").write_text("not a clip")
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--decode", code=1).output
+    assert "1.mp4" in run(*CHECK, "--decode", code=1).output
 
 
 @case("check", "--media")
@@ -1326,7 +1328,7 @@ def check_media(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").unlink()
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--media", code=1).output
+    assert "1.mp4" in run(*CHECK, "--media", code=1).output
 
 
 @case("check", "--on-damage")
@@ -1334,8 +1336,8 @@ def check_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place)
     damage(place / "1.mp4")
 
-    assert "--on-damage keep" in run("check", "store", "--decode", code=1).output
-    kept = run("check", "store", "--decode", "--on-damage", "keep").output
+    assert "--on-damage keep" in run(*CHECK, "--decode", code=1).output
+    kept = run(*CHECK, "--decode", "--on-damage", "keep").output
     assert "3 rows" in kept
     assert "damaged: 1" in kept
 
@@ -1344,8 +1346,8 @@ def check_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
 def check_deadline(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place, frames=LONG)
 
-    assert "3 rows" in run("check", "store", "--decode", "--deadline", 100).output
-    said = run("check", "store", "--decode", "--deadline", 1e-4, code=1).output
+    assert "3 rows" in run(*CHECK, "--decode", "--deadline", 100).output
+    said = run(*CHECK, "--decode", "--deadline", 1e-4, code=1).output
     assert "1.mp4: no result within 0.0001 seconds; raise deadline (--deadline, " in said
 
 
@@ -1354,8 +1356,8 @@ def check_memory(place: Path, request: pytest.FixtureRequest) -> None:
     large_picture(place)
     run(*CONVERT)
 
-    assert "1 rows" in run("check", "store", "--decode", "--memory", "2G").output
-    said = run("check", "store", "--decode", "--memory", "96M", code=1).output
+    assert "1 rows" in run(*CHECK, "--decode", "--memory", "2G").output
+    said = run(*CHECK, "--decode", "--memory", "96M", code=1).output
     assert "0.jpg" in said
     assert "raise memory (--memory, " in said
 
@@ -1364,8 +1366,8 @@ def check_memory(place: Path, request: pytest.FixtureRequest) -> None:
 def check_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place)
 
-    assert "3 rows" in run("check", "store", "--decode", "--max-pixels", 48 * 96).output
-    said = run("check", "store", "--decode", "--max-pixels", 48 * 96 - 1, code=1).output
+    assert "3 rows" in run(*CHECK, "--decode", "--max-pixels", 48 * 96).output
+    said = run(*CHECK, "--decode", "--max-pixels", 48 * 96 - 1, code=1).output
     assert "1.mp4: " in said
     assert "raise max_pixels (--max-pixels, " in said
 

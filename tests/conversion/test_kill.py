@@ -9,28 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import mmdata
+from tests.forks import Forks, run_forks
 from tests.source_files import record, write_records
 
 ROWS = 12_000
 
 
+def conversion(source: Path, store: Path) -> list[str]:
+    return ["convert", "llava", str(source), "-o", str(store), "--check", "none", "--overwrite"]
+
+
 def command(source: Path, store: Path) -> list[str]:
-    arguments = [
-        "convert",
-        "llava",
-        str(source),
-        "-o",
-        str(store),
-        "--check",
-        "none",
-        "--overwrite",
-    ]
-    return [sys.executable, "-m", "mmdata", *arguments]
+    return [sys.executable, "-m", "mmdata", *conversion(source, store)]
 
 
 def start(source: Path, store: Path) -> subprocess.Popen[bytes]:
@@ -59,6 +55,17 @@ def duration(large: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
     return time.monotonic() - started
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with run_forks() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def forked_duration(forks: Forks, large: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    return forks.run(*conversion(large, tmp_path_factory.mktemp("timed") / "store"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("over_an_existing_store", [False, True])
 @pytest.mark.parametrize("seed", range(5))
@@ -67,7 +74,8 @@ def test_sigkill_at_any_moment_leaves_a_whole_store_or_none(
     over_an_existing_store: bool,
     large: Path,
     small: Path,
-    duration: float,
+    forks: Forks,
+    forked_duration: float,
     tmp_path: Path,
 ) -> None:
     chance = random.Random(seed)
@@ -75,10 +83,7 @@ def test_sigkill_at_any_moment_leaves_a_whole_store_or_none(
     for _ in range(10):
         if over_an_existing_store:
             mmdata.convert("llava", small, store, check="none", overwrite=True)
-        running = start(large, store)
-        time.sleep(chance.uniform(0.1, duration * 1.1))
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        forks.kill(*conversion(large, store), after=chance.uniform(0, forked_duration * 1.1))
 
         if store.exists():
             assert mmdata.check(store) == []

@@ -59,7 +59,7 @@ def faults(store: Store, level: str) -> list[MediaFault]:
 def test_probing_keeps_the_size_and_a_hash_of_every_file(
     source: Path, tmp_path: Path, check: Check
 ) -> None:
-    mmdata.convert("llava", source, tmp_path / "store", check=check)
+    mmdata.convert("llava", source, tmp_path / "store", check=check, workers=1)
 
     store = mmdata.open(tmp_path / "store")
     for row, name in enumerate(("clip.mp4", "picture.png", "folder")):
@@ -71,7 +71,7 @@ def test_probing_keeps_the_size_and_a_hash_of_every_file(
 
 @pytest.mark.parametrize("check", ["none", "exists"])
 def test_without_probing_no_file_is_read(source: Path, tmp_path: Path, check: Check) -> None:
-    mmdata.convert("llava", source, tmp_path / "store", check=check)
+    mmdata.convert("llava", source, tmp_path / "store", check=check, workers=1)
 
     store = mmdata.open(tmp_path / "store")
     assert [(medium.size, medium.hash) for row in store for medium in row.media] == [
@@ -85,7 +85,7 @@ def test_without_probing_no_file_is_read(source: Path, tmp_path: Path, check: Ch
 def test_a_sound_file_in_the_place_of_another_is_found(
     source: Path, tmp_path: Path, check: Check
 ) -> None:
-    mmdata.convert("llava", source, tmp_path / "store", check=check)
+    mmdata.convert("llava", source, tmp_path / "store", check=check, workers=1)
     names = ("clip.mp4", "picture.png", "folder")
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(10), first=20))
     for name in ("picture.png", "folder/1.png"):
@@ -114,9 +114,9 @@ def test_a_file_that_is_gone_is_found_also_where_no_hash_is_kept(
 def test_two_rows_that_keep_different_hashes_of_one_file_are_both_answered(
     source: Path, tmp_path: Path
 ) -> None:
-    mmdata.convert("llava", source, tmp_path / "old", check="probe")
+    mmdata.convert("llava", source, tmp_path / "old", check="probe", workers=1)
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(10), first=20))
-    mmdata.convert("llava", source, tmp_path / "new", check="decode")
+    mmdata.convert("llava", source, tmp_path / "new", check="decode", workers=1)
     (tmp_path / "mix.yaml").write_text("datasets: [{store: old}, {store: new}]")
     mixed = write_mixture(Mixture.from_yaml(tmp_path / "mix.yaml"), tmp_path / "mixed")
 
@@ -129,7 +129,7 @@ def test_two_rows_that_keep_different_hashes_of_one_file_are_both_answered(
 def test_a_mixture_and_a_frame_cache_keep_what_is_known_of_files(
     source: Path, tmp_path: Path
 ) -> None:
-    mmdata.convert("llava", source, tmp_path / "store", check="decode")
+    mmdata.convert("llava", source, tmp_path / "store", check="decode", workers=1)
     store = mmdata.open(tmp_path / "store")
     (tmp_path / "mix.yaml").write_text("datasets: [{store: store}]")
 
@@ -260,7 +260,7 @@ def test_a_level_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
 def test_the_command_names_the_file_and_what_differs(
     source: Path, tmp_path: Path, option: str
 ) -> None:
-    mmdata.convert("llava", source, tmp_path / "store", check="decode")
+    mmdata.convert("llava", source, tmp_path / "store", check="decode", workers=1)
     assert "is whole: 4 rows" in command(tmp_path, option).stdout
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(11)))
 

@@ -357,6 +357,14 @@ def test_workers_that_are_lost_change_nothing(tmp_path: Path, kind: str) -> None
         assert convert(source, tmp_path / "parts", engine=engine, partitions=12) == whole
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A source of 3,000 records, and what is in the store of it."""
+    folder = tmp_path_factory.mktemp("long")
+    source = write_lines(folder, mixed(3000))
+    return source, convert(source, folder / "whole")
+
+
 def kill_children_at_random(seed: int, stop: threading.Event) -> None:
     chance = random.Random(seed)
     while not stop.wait(chance.uniform(0.05, 0.6)):
@@ -371,10 +379,9 @@ def kill_children_at_random(seed: int, stop: threading.Event) -> None:
     "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 30))]
 )
 def test_a_worker_that_is_killed_at_a_random_moment_changes_nothing(
-    tmp_path: Path, seed: int
+    long: tuple[Path, dict[str, bytes]], tmp_path: Path, seed: int
 ) -> None:
-    source = write_lines(tmp_path, mixed(3000))
-    whole = convert(source, tmp_path / "whole")
+    source, whole = long
     stop = threading.Event()
     killer = threading.Thread(target=kill_children_at_random, args=(seed, stop))
 

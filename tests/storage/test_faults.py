@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,6 +18,7 @@ import mmdata
 from mmdata.conversion import convert
 from mmdata.errors import StorageError, StoreError, UsageError
 from mmdata.store import check
+from tests.forks import Forks, run_forks
 from tests.source_files import record
 from tests.storage.buckets import client, keys
 from tests.storage.proxy import run_proxy
@@ -88,43 +91,77 @@ def test_a_source_of_which_the_middle_cannot_be_read_is_an_error_and_no_reject(
     assert keys(bucket, "store") == []
 
 
+@dataclass(frozen=True)
+class Processes:
+    """Starts the command as people do."""
+
+    def run(self, *arguments: str) -> float:
+        started = time.monotonic()
+        subprocess.run(self._command(arguments), check=True, stdout=subprocess.DEVNULL)
+        return time.monotonic() - started
+
+    def kill(self, *arguments: str, after: float) -> None:
+        process = subprocess.Popen(
+            self._command(arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(after)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "mmdata", *arguments]
+
+
+@contextmanager
+def run_processes() -> Iterator[Processes]:
+    yield Processes()
+
+
 @pytest.mark.parametrize(
-    "moments", [2, pytest.param(60, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("begin", "moments", "seed"),
+    [
+        pytest.param(run_processes, 2, 0, id="few"),
+        # Sixty moments, not in one test: another process would wait for it in the end.
+        *(
+            pytest.param(run_forks, 20, seed, id=f"many-{seed}", marks=pytest.mark.slow)
+            for seed in range(3)
+        ),
+    ],
 )
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
 def test_a_kill_at_any_moment_leaves_the_old_store_the_new_one_or_none(
-    source: str, bucket: str, tmp_path: Path, moments: int, overwrite: bool
+    source: str,
+    bucket: str,
+    begin: Callable[[], AbstractContextManager[Processes | Forks]],
+    moments: int,
+    seed: int,
+    overwrite: bool,
 ) -> None:
     place = f"s3://{bucket}/store"
-    command = [sys.executable, "-m", "mmdata", "convert", "llava", source, "-o", place]
+    command = ["convert", "llava", source, "-o", place]
     command += ["--overwrite"] if overwrite else []
     old, new = ["r0"], [f"r{number}" for number in range(ROWS)]
-    if overwrite:
-        convert("llava", source, place, limit=1)
-    started = time.monotonic()
-    subprocess.run([*command[:-1], f"{place}2"] if not overwrite else command, check=True)
-    longest = time.monotonic() - started
-    chance = random.Random(moments)
+    found: list[str] = []
+    chance = random.Random(seed)
 
-    for _ in range(moments):
-        if overwrite:
-            convert("llava", source, place, limit=1, overwrite=True)
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.3, 1.0) * longest)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        try:
-            found = ids(place)
-        except UsageError as error:
-            assert not overwrite, error
-        except StoreError as error:
-            assert "is not a store" in str(error)
-            assert not overwrite
-        else:
-            assert found in ([old, new] if overwrite else [new])
-            assert check(place) == []
-            if not overwrite:
-                client().delete_object(Bucket=bucket, Key="store/manifest.json")
+    with begin() as started:
+        longest = started.run(*command[:4], f"{place}2")
+        for _ in range(moments):
+            if overwrite and found != old:
+                convert("llava", source, place, limit=1, overwrite=True)
+            started.kill(*command, after=chance.uniform(0.0, 1.0) * longest)
+            try:
+                found = ids(place)
+            except UsageError as error:
+                assert not overwrite, error
+            except StoreError as error:
+                assert "is not a store" in str(error)
+                assert not overwrite
+            else:
+                assert found in ([old, new] if overwrite else [new])
+                assert check(place) == []
+                if not overwrite:
+                    client().delete_object(Bucket=bucket, Key="store/manifest.json")
 
     convert("llava", source, place, overwrite=True)
     assert ids(place) == new

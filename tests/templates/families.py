@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -202,9 +203,11 @@ FAMILIES = [
 _letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@cache
 def texts(family: Family) -> st.SearchStrategy[str]:
     """Give arbitrary text, some of it empty,
-    some of it like control tokens or the family's own words.
+    some of it like control tokens or the family's own words; making strategies is most of their
+    cost.
     """
     control = sorted(small(family.kind).special)[:12]
     words = [
@@ -223,6 +226,7 @@ def texts(family: Family) -> st.SearchStrategy[str]:
     return st.lists(_letters | st.sampled_from(words), max_size=4).map("".join)
 
 
+@cache
 def pictures(family: Family) -> st.SearchStrategy[Media]:
     """Give images with sizes and videos with times, probed, so that no file is opened."""
     side = st.integers(1, 3000)
@@ -247,34 +251,36 @@ def pictures(family: Family) -> st.SearchStrategy[Media]:
     return {"image": image, "video": video, "both": image | video}[family.media]
 
 
+_coin = st.booleans()
+_trained = st.sampled_from([True, True, False])
+_up_to = cache(lambda highest: st.integers(0, highest))
+
+
+@cache
+def _turns(most: int) -> st.SearchStrategy[int]:
+    return st.sampled_from([number for number in (1, 2, 3, 5, 20) if number <= most])
+
+
 @st.composite
 def conversations(draw: st.DrawFn, family: Family, *, turns: int = 20) -> Conversation:
     """Give conversations of 1 to ``turns`` questions with answers."""
     media: list[Media] = []
     messages: list[Message] = []
-    if family.system and draw(st.booleans()):
+    if family.system and draw(_coin):
         messages.append(system(draw(texts(family))))
-    for _ in range(
-        draw(st.sampled_from([number for number in (1, 2, 3, 5, 20) if number <= turns]))
-    ):
+    for _ in range(draw(_turns(turns))):
         messages.append(user(*draw(_question(family, media))))
-        messages.append(
-            Message(
-                "assistant",
-                (Text(draw(texts(family))),),
-                draw(st.sampled_from([True, True, False])),
-            )
-        )
+        messages.append(Message("assistant", (Text(draw(texts(family))),), draw(_trained)))
     return Conversation("c", tuple(messages), tuple(media))
 
 
 @st.composite
 def _question(draw: st.DrawFn, family: Family, media: list[Media]) -> list[Part]:
     content: list[Part] = [Text(draw(texts(family)))]
-    while draw(st.integers(0, 3)) == 3 and (family.several_media or not media):
+    while draw(_up_to(3)) == 3 and (family.several_media or not media):
         media.append(draw(pictures(family)))
         part: Part = (Image if media[-1].type == "image" else Video)(len(media) - 1)
-        content.insert(draw(st.integers(0, len(content))), part)
+        content.insert(draw(_up_to(len(content))), part)
     return content
 
 

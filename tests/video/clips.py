@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import wraps
+from typing import ParamSpec
 
 import av
 import numpy as np
@@ -61,6 +64,24 @@ def slow_clip() -> bytes:
     return clip("mjpeg", "avi", range(8), size=(1500, 2000))
 
 
+Options = ParamSpec("Options")
+
+
+def _kept(encode: Callable[Options, bytes]) -> Callable[Options, bytes]:
+    """Encode each clip once a process: most are asked for again and again."""
+    clips: dict[bytes, bytes] = {}
+
+    @wraps(encode)
+    def find_or_encode(*args: Options.args, **options: Options.kwargs) -> bytes:
+        key = pickle.dumps((args, options))
+        if key not in clips:
+            clips[key] = encode(*args, **options)
+        return clips[key]
+
+    return find_or_encode
+
+
+@_kept
 def clip(
     codec: str,
     container: str,

@@ -6,7 +6,7 @@ However a store was converted, and whether it holds files or their frames.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import mmdata
 from mmdata import video
 from mmdata.conversion.prober import File, Prober
+from mmdata.engine.local import LocalEngine
 from mmdata.errors import VideoError
 from mmdata.frame_cache import cache_frames
 from mmdata.image import resizers
@@ -202,11 +203,18 @@ def test_a_clock_that_is_set_back_is_said() -> None:
 # ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[LocalEngine]:
+    """Workers for all tests: to start some takes as long as to decode all clips."""
+    with LocalEngine(1) as engine:
+        yield engine
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_stream_of_a_store_is_that_of_its_lossless_frames(
-    store: Store, strategy: str, tmp_path: Path
+    store: Store, strategy: str, processes: LocalEngine, tmp_path: Path
 ) -> None:
-    cache_frames(store.path, tmp_path / "frames", strategy, codec="webp")
+    cache_frames(store.path, tmp_path / "frames", strategy, codec="webp", engine=processes)
 
     direct = list(batches(store, strategy))
     cached = list(batches(mmdata.open(tmp_path / "frames"), strategy))

@@ -24,6 +24,7 @@ from mmdata.formats.toolkit import Origin, Record, RecordSource, mapping
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.pipeline.encode import decode_views
 from mmdata.schema import CompactTimes, Conversation, Media, Video, assistant, user
+from mmdata.store import Store
 from mmdata.store.batch import ConversationBatch
 from mmdata.templates import PixelPlan
 from mmdata.templates._media import MediaFiles, plan_clip
@@ -41,11 +42,15 @@ UNEVEN = CompactTimes(start=0.5, deltas=(1, 1, 4, 1, 1, 1, 1), unit=0.25)
 @pytest.fixture
 def paths(tmp_path: Path) -> tuple[str, ...]:
     """Numbered pictures whose names are in another order than they are shown in."""
-    (tmp_path / "shots").mkdir()
+    return draw_pictures(tmp_path)
+
+
+def draw_pictures(folder: Path) -> tuple[str, ...]:
+    (folder / "shots").mkdir()
     names = [f"shots/{COUNT - number}.png" for number in range(COUNT)]
     for number, name in enumerate(names):
-        Pillow.fromarray(picture(number)).save(tmp_path / name)
-    return tuple(str(tmp_path / name) for name in names)
+        Pillow.fromarray(picture(number)).save(folder / name)
+    return tuple(str(folder / name) for name in names)
 
 
 def shown(paths: Sequence[str], **facts: Any) -> Conversation:
@@ -365,16 +370,24 @@ def test_a_folder_of_pictures_is_embedded_in_the_same_way(
     assert numbers_in(cached_frames(row.media[0]).pixels) == list(range(COUNT))
 
 
+@pytest.fixture(scope="module")
+def named_and_embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Store]:
+    """A store of a record of pictures, and one that holds them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = draw_pictures(folder)
+    named = convert(folder, paths, rate=4, check="probe")
+    embedded = convert(folder, paths, to="embedded", rate=4, check="probe", embed=True)
+    return mmdata.open(named), mmdata.open(embedded)
+
+
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one.media != "image"], ids=str)
 def test_a_family_reads_pictures_as_it_reads_their_frames(
-    tmp_path: Path, paths: tuple[str, ...], family: Family
+    named_and_embedded: tuple[Store, Store], family: Family
 ) -> None:
-    named = mmdata.open(convert(tmp_path, paths, rate=4, check="probe"))
-    embedded = mmdata.open(convert(tmp_path, paths, to="e", rate=4, check="probe", embed=True))
     template = family.template()
 
     (row, encoded), (other, wanted) = (
-        (store.located(0), template.encode(store.located(0))) for store in (named, embedded)
+        (store.located(0), template.encode(store.located(0))) for store in named_and_embedded
     )
 
     np.testing.assert_array_equal(encoded.input_ids, wanted.input_ids)
