@@ -9,6 +9,7 @@ import msgspec
 
 from mmdata.exporters._features import UnsayableError
 from mmdata.exporters._media import PlacedMedium
+from mmdata.formats._field_kinds import kinds_of
 from mmdata.formats._marks import has_marks
 from mmdata.formats._meaning import MEANING_FIELDS, is_bound, spell
 from mmdata.schema import (
@@ -323,6 +324,7 @@ def check_extra(
         or key.lower() in fields
         or spell(key) in MEANING_FIELDS
         or is_bound(spell(key))
+        or any(kind.changes(extra[key]) for kind in kinds_of(spell(key)))
         or spell(key) in _READ_ANYWHERE
     ]
     if taken:
