@@ -366,7 +366,7 @@ def fields_page() -> str:
             "Fields with other names of the same words do where what they hold says such a thing:",
             "",
             *table(
-                ["what they say", "such as"], [(k.meaning, f"`{k.example}`") for k in FIELD_KINDS]
+                ["what they say", "such as"], [[k.meaning, f"`{k.example}`"] for k in FIELD_KINDS]
             ),
             "",
             "Others do by [what stands beside them](../tasks/meaning.md).",

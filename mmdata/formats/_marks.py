@@ -146,7 +146,7 @@ one that was not understood.
 HALF_MARKS: Final = re.compile(
     r"</(?:image|Image|Img|IMG|ImageHere)>|<\|(?:image|img|vision|video)_(?:start|end|bos|eos|pad)\|>"
     r"|<fake_token_around_image>|\[IMG_(?:BREAK|END)\]|<(?:im|vi)_(?:start|end|patch)>"
-    r"|<row_[0-9]+_col_[0-9]+>|<(?:image|video) ?/>"
+    r"|<row_[0-9]+_col_[0-9]+>"
 )
 """What is a part of a mark: beside media, a mark that was not understood as a whole."""
 _NUMBER: Final = re.compile(r"[0-9]+")

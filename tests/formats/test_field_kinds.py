@@ -46,12 +46,14 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
 
     def read_one(record: object, name: str = "messages", *allowed: str) -> Outcome:
         (alone,) = outcomes(name, [record], allowed)
-        _, among, _ = outcomes(name, [chat(), record, chat()], allowed)
+        plain = chat() if name == "messages" else record
+        _, among, _ = outcomes(name, [plain, record, plain], allowed)
         if isinstance(alone, str):
             assert among == alone
         else:
             assert isinstance(among, Conversation)
             assert (among.messages, among.media) == (alone.messages, alone.media)
+            assert among.extra == alone.extra
         return alone
 
     return read_one
@@ -207,6 +209,19 @@ def test_a_rate_of_pictures_may_be_text(read: Read, name: str, rate: object) -> 
         found = read(record)
         assert isinstance(found, Conversation)
         assert found.media[0].clock == CompactTimes(step=0.5)
+        assert not found.extra
+
+
+@pytest.mark.parametrize("name", ["system", "tools", "functions", "audios"])
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_an_empty_field_is_nothing_in_many_rows_as_in_one(
+    read: Read, name: str, empty: object
+) -> None:
+    cauldron = {"texts": [{"user": "Which?", "assistant": "B"}], "images": ["1.jpg"]}
+
+    for record, format in ((chat(), "messages"), (cauldron, "cauldron")):  # noqa: A001
+        found = read({**record, name: empty}, format)
+        assert isinstance(found, Conversation)
         assert not found.extra
 
 
