@@ -133,8 +133,6 @@ def read_chat(
     images, videos, names, leftovers = _read_media(fields)
     if not images and not videos and all(_is_words(turn) for turn in turns):
         images, videos, leftovers = _read_other_names(fields)
-    if rejected is not None:
-        _check_rejected_media(value, images, videos)
     videos = _apply_clip(fields, images, videos)
     tools = _read_tools(fields)
     desirable = _read_judgement(fields, label_judges=label_judges)
@@ -259,25 +257,6 @@ def _read_preference(fields: _Fields, turns: list[Turn]) -> tuple[list[Turn], li
         return turns, worse[shared:] or None
 
     return turns, _without_prompt(worse, prompt) or None
-
-
-def _check_rejected_media(
-    value: dict[str, Any], images: Sequence[Media], videos: Sequence[Media]
-) -> None:
-    """Refuse a pair whose worse answer is of other media than the better: a row shows both the
-    same.
-    """
-    listed: tuple[tuple[str, MediaType, Sequence[Media]], ...] = (
-        ("rejected_images", "image", images),
-        ("rejected_videos", "video", videos),
-    )
-    for name, kind, shown in listed:
-        if is_said(value.get(name)) and media_of(value[name], kind) != list(shown):
-            raise RecordError(
-                f"{name!r} are not those of the better answer, and both answers of a row are of "
-                "the same media; write a record for each of them",
-                reason="unsupported_field",
-            )
 
 
 def _read_answer(value: object) -> list[Turn]:

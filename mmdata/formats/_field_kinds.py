@@ -121,6 +121,7 @@ def _is_written_span(text: str) -> bool:
     return first is not None and second is not None and first < second
 
 
+@lru_cache(4096)  # each record of a source has the same few
 def _is_bound_field(name: str) -> bool:
     return is_bound(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
 
@@ -323,7 +324,7 @@ FIELD_KINDS: Final = (
         re.compile(
             rf"{_ANY}(?:b?_?box|b?_?boxe?s|bounding_?box(?:es)?|quads?|polygons?|rects?|rectangles?"
             rf"|crops?){_END}|coords?|coordinates?|{_ANY}regions?|region_[a-z0-9]+|locations?"
-            r"|segmentations?|key_?points?|visual_prompts?|groundings?|roi_[a-z0-9]+"
+            r"|visual_prompts?|groundings?|roi_[a-z0-9]+"
         ),
         _has_corners,
     ),

@@ -184,18 +184,6 @@ def test_choices_by_other_names_are_refused_unless_the_question_has_them(
     assert isinstance(read(chat("Which, a cup or a hat?", **choices)), Conversation)
 
 
-def test_a_pair_shows_the_same_pictures_to_both_answers_or_is_refused(read: Read) -> None:
-    pair = chat("<image>Which?", images=["1.jpg"], rejected_response="A")
-
-    same = read({**pair, "rejected_images": ["1.jpg"]})
-
-    assert isinstance(same, Conversation)
-    assert same.rejected == (assistant("A"),)
-    assert isinstance(read({**pair, "rejected_images": None}), Conversation)
-    assert read({**pair, "rejected_images": ["2.jpg"]}) == "unsupported_field"
-    assert read({**pair, "rejected_videos": ["2.mp4"]}) == "unsupported_field"
-
-
 @pytest.mark.parametrize("rate", [2, "2", "2.0"])
 @pytest.mark.parametrize("name", ["fps", "sample_fps"])
 def test_a_rate_of_pictures_may_be_text(read: Read, name: str, rate: object) -> None:
