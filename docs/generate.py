@@ -20,6 +20,7 @@ from typing import Any, Final
 from mmdata import formats, templates
 from mmdata._tools.options import defaults, wordings
 from mmdata.errors import TokenError
+from mmdata.formats._field_kinds import FIELD_KINDS
 from mmdata.formats._meaning import MEANING_FIELDS, SPAN_FIELDS
 from mmdata.rejects import Reason
 from mmdata.video.sampling import RULES
@@ -361,6 +362,13 @@ def fields_page() -> str:
             "These do where they hold two times, or a list of such: "
             + ", ".join(f"`{name}`" for name in sorted(SPAN_FIELDS))
             + ".",
+            "",
+            "Fields with other names of the same words do where what they hold says such a thing:",
+            "",
+            *table(
+                ["what they say", "such as"], [[k.meaning, f"`{k.example}`"] for k in FIELD_KINDS]
+            ),
+            "",
             "Others do by [what stands beside them](../tasks/meaning.md).",
         ]
     )

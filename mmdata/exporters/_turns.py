@@ -323,6 +323,7 @@ def check_extra(
         return extra
 
     # As above: rows without such fields do not need the room of formats.
+    from mmdata.formats._field_kinds import kinds_of
     from mmdata.formats._meaning import MEANING_FIELDS, is_bound, spell
 
     taken = [
@@ -333,6 +334,7 @@ def check_extra(
         or key.lower() in fields
         or spell(key) in MEANING_FIELDS
         or is_bound(spell(key))
+        or any(kind.changes(extra[key]) for kind in kinds_of(spell(key)))
         or spell(key) in _READ_ANYWHERE
     ]
     if taken:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mmdata.formats._flat import Medium, NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._grounding import BoxStyle
+from mmdata.formats._meaning import is_said
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import IMAGE, ROLES, VIDEO
@@ -27,6 +28,8 @@ MEDIA_FIELDS: Final[dict[str, MediaType]] = {
 }
 """The fields of a chat record that list media, and the type of each."""
 
+_LOOKED_FOR: Final = frozenset({"audios", "audio", "system", "tools", "functions"})
+"""The fields besides that are looked for in every record, and go nowhere where they are empty."""
 _ROLE_CODE: dict[str, int] = {speaker: ROLE_CODES[role] for speaker, role in ROLES.items()}
 _IMAGE_PART = PART_CODES["image"]
 _NO_MEDIA: Final[tuple[object, ...]] = (None, "", [])
@@ -133,6 +136,12 @@ def read_extras(
         unmapped_fields(value, record, mapped_fields)
         for value, record in zip(values, records, strict=True)
     ]
+    # Tables give every record these; empty, they are nothing that a record says.
+    for key in _LOOKED_FOR.intersection(set().union(*extras)):
+        for extra in extras:
+            if key in extra and not is_said(extra[key]):
+                del extra[key]
+
     for key, kind in MEDIA_FIELDS.items():
         if not any(key in value for value in values):
             continue

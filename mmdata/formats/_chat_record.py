@@ -397,6 +397,13 @@ def _apply_clip(fields: _Fields, images: Sequence[Media], videos: list[Media]) -
     are not understood.
     """
     if len(videos) != 1 or images:
+        name = fields.name_of("video_metadata")
+        if name is not None and is_object(said := fields.value[name]) and clip_fields(said)[0]:
+            raise RecordError(
+                f"{name!r} bounds a clip, and the record has not just one video; bounds may stand "
+                "beside each video, in an object or a part",
+                reason="unsupported_field",
+            )
         return videos
     rate = rate_field(fields.value)
     rated = add_rate(videos[0], fields.value)

@@ -34,9 +34,16 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_SIGNS: Final = (("<", "<"), ("&", "&lt;"), ("\uff1c", "\uff1c"), ("[", "!["))
+_SIGNS: Final = (
+    ("<", "<"), ("&", "&lt;"), ("&", "&amp;"), ("&", "&#"), ("[", "!["),
+    # To look for one of these in a text of few characters, as ASCII has them, costs nothing.
+    *((sign, sign) for sign in "\uff1c\ufe64\u2039\u2329\u27e8\u3008\u300a\u3010"),
+)  # fmt: skip
 """What stands in marks, but for those in brackets and braces, and a letter of each."""
-_BRACKETED: Final = ("image", "img", "video", "pic", "photo")
+_BRACKETED: Final = (
+    "image", "img", "video", "pic", "photo", "\u56fe", "\u5716", "\u7167", "\u89c6", "\u8996",
+    "\u5f71", "\u753b", "\u5199", "\u52d5", "\uc774", "\ub3d9", "\uff29", "\uff49",
+)  # fmt: skip
 """What marks in brackets and braces begin with, in lower case."""
 _LEFT: Final = re.compile(
     rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>"

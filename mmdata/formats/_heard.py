@@ -23,10 +23,14 @@ __all__ = ["check_heard", "may_mean_more"]
 
 _OF_QUESTIONS: Final = re.compile(
     r"prompt|instruction|query|question|problem|context|passage|hint|options?|choices?|candidates"
-    r"|[a-j]|(?:choice|option|candidate)_?(?:[a-j]|[0-9])|a[0-9]"
+    r"|[a-j]|(?:choice|option|candidate|opt)_?(?:[a-j]|[0-9])|a[0-9]|op[a-e]|preamble|instructions"
+    r"|(?:[a-z]+_)?(?:choice|option)s?_(?:list|texts?)|multi(?:ple)?_choices?|selections|alternatives"
+    r"|(?:answer|mc|multi|multiple|multiple_choice|question|all|candidate|possible|shuffled)"
+    r"_(?:options|choices|candidates|answers)"
 )
 """Fields that are part of what is asked, and say nothing more where its words have them; ``A`` to
-``J`` are VLMEvalKit's choices, of which there are several, ``a0`` to ``a4`` NExT-QA's.
+``J`` are VLMEvalKit's choices, of which there are several, ``a0`` to ``a4`` NExT-QA's, ``opa`` to
+``ope`` MedMCQA's.
 """
 _LABEL: Final = re.compile(r"\(?[a-z0-9]{1,2}\)?[.:)]\s+(?=\S)")
 """What may stand before a choice: ``A. ``, ``(b) ``."""
@@ -36,6 +40,8 @@ _MEDIA: Final = frozenset((
     "photo", "photos", "gif", "figure", "youtube",
 ))  # fmt: skip
 """Words for a medium in the name of a field."""
+_FRAMES: Final = frozenset(("frame", "frames"))
+"""Words for a picture of a video; its number or its name says but where a row is from."""
 _NAMING: Final = frozenset((
     "id", "ids", "idx", "index", "name", "names", "file", "files", "filename", "path", "paths",
     "url", "urls", "uri", "link", "key", "base64", "b64", "bytes", "data", "str", "local", "rel",
@@ -46,7 +52,10 @@ _RUN_TOGETHER: Final = frozenset(("imageid", "imagename", "imgname", "imgid", "v
 _NOT_PLACES: Final = frozenset(("id", "ids", "idx", "index", "name", "names", "key", "source"))
 _URL: Final = re.compile(r"(?:https?|s3|gs|hf|oss)://", re.IGNORECASE)
 _LONGEST_PATH: Final = 1024
-_OF_WORDS: Final = frozenset({"meta", "token", "tokens"})
+_OF_WORDS: Final = frozenset((
+    "meta", "token", "tokens", "time", "times", "timestamp", "timestamps", "time_tokens",
+    "special_tokens", "marks", "placeholders",
+))  # fmt: skip
 """Fields that may say what marks in the words stand for."""
 _IN_OBJECTS: Final = frozenset({"bytes", "path", "url"})
 """Where an object that is a medium has it."""
@@ -157,7 +166,8 @@ def _is_place(name: str) -> bool:
     ``target_image``, ``video_path_b``.
     """
     words = re.split(r"_|(?<=[a-z])(?=[0-9])", spell(name))
-    return not _MEDIA.isdisjoint(words) and _NOT_PLACES.isdisjoint(words)
+    is_medium = not _MEDIA.isdisjoint(words) or not _FRAMES.isdisjoint(words)
+    return is_medium and _NOT_PLACES.isdisjoint(words)
 
 
 def _names_medium(name: str, value: object, shows_media: bool) -> bool:

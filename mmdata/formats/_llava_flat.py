@@ -28,7 +28,9 @@ __all__ = ["WAYS", "flatten_llava"]
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
 _MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
-_LOOKED_FOR: Final = frozenset({"images", "videos", "audios", "audio", "system"})
+_LOOKED_FOR: Final = frozenset(
+    {"images", "videos", "audios", "audio", "system", "tools", "functions"}
+)
 """What is heard of a record that is read alone; where it says nothing, nothing is kept of it."""
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}

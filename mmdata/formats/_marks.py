@@ -81,7 +81,7 @@ _PERHAPS: Final = (
     r"(?:\[IMG(?:_BREAK)?\])+\[IMG_END\]",  # Pixtral
     rf"<{_WORDS}[ _:#=-]?[0-9]{{1,4}}>",
     r"< ?(?:image|video) ?/?>",
-    rf"\[{_WORDS}(?:[ _#-]?[0-9]{{1,4}})?\]",
+    rf"\[{_WORDS}(?:[ _#-]{{0,2}}[0-9]{{1,4}})?\]",
     r"\{\{?(?:image|video)(?:_?[0-9]{1,4})?\}\}?",
 )
 
@@ -100,23 +100,43 @@ ALL_MARKS: Final = re.compile(
 )
 """Those and all spellings that may be words, as the one group of the expression."""
 
-_NAMES: Final = "image|img|im|video|vid|vi|picture|pic|media|visual|vision"
+_NAMES: Final = "image|img|im|video|vid|vi|picture|pic|media|visual|vision|frames?|clip|movie"
 _ADDED: Final = (
     "token|pad|patch|placeholder|features?|embeds?|embeddings?|start|end|bos|eos|here|context"
-    "|[0-9]+"
+    "|content|url|path|file|[0-9]+"
 )
-_PLAIN_NAMES: Final = "(?i:image|img|video|picture|photo)(?:[ _:#=-]?(?:id_)?[0-9]{0,4})"
+_OTHER_SCRIPTS: Final = (
+    "[\uff29\uff49][\uff2d\uff4d][\uff21\uff41][\uff27\uff47][\uff25\uff45]"  # of full width
+    "|\u56fe\u7247?|\u56fe\u50cf|\u5716\u7247|\u7167\u7247|\u89c6\u9891|\u8996\u983b"  # Chinese
+    "|\u5f71\u7247|\u753b\u50cf|\u5199\u771f|\u52d5\u753b"  # and Japanese
+    "|\uc774\ubbf8\uc9c0|\ub3d9\uc601\uc0c1"  # Korean
+)
+"""Image, picture, photo and video in other scripts."""
+_PLAIN_NAMES: Final = (
+    rf"(?:(?i:image|img|video|picture|photo)|{_OTHER_SCRIPTS})"
+    r"(?:[ _:#=-]{0,2}(?:id_)?[0-9]{0,4})"
+)
+_BLANK: Final = r"[ \u200b-\u200d\u2060\ufeff\\]?"
+"""What may stand between a name and its brackets: a blank, also of no width, or a backslash."""
+_OPENING: Final = (
+    r"&(?:amp;)*(?:lt|\#0*60|\#[xX]0*3[cC]);|[<\uff1c\ufe64\u2039\u2329\u27e8\u3008\u300a\u3010]"
+)
+_CLOSING: Final = (
+    r"&(?:amp;)*(?:gt|\#0*62|\#[xX]0*3[eE]);|[>\uff1e\ufe65\u203a\u232a\u27e9\u3009\u300b\u3011]"
+)
 WRITTEN_PICTURES: Final = re.compile(
     r"(!\[[^\]\n]{0,200}\]\(<?([^()<>\s]{1,1024})>?[^()\n]{0,200}\)"
     r"|<img\s(?:[^<>]{0,1000}\s)?src\s*=\s*[\"']?([^<>\"'\s]{1,1024})[\"']?[^<>]{0,1000}>)"
 )
 """Pictures as Markdown and web pages show them, with their paths as the second and third group."""
 STRAY_MARKS: Final = re.compile(
-    r"(?=[<\[{&!\uff1c])(?:"
-    rf"<\|?/?(?i:(?:begin_of_|end_of_|start_of_|dummy_|unused_)?(?:{_NAMES})"
+    r"(?=[<\[{&!\uff1c\ufe64\u2039\u2329\u27e8\u3008\u300a\u3010])(?:"
+    rf"<\|?/?(?i:(?:begin_of_|end_of_|start_of_|[a-z]{{1,12}}[_:.-])?(?:{_NAMES})"
     rf"(?:[ _:#=-]{{0,2}}(?:id_)?(?:{_ADDED})){{0,3}}) ?/?\|?>"
+    r"|[<\[](?i:image|img|video|picture|photo)(?::|\s{1,4}\w{1,20}=)[^<>\[\]\n]{1,1024}[>\]]"
     rf"|[\[{{]{{1,2}}{_PLAIN_NAMES}[\]}}]{{1,2}}"
-    rf"|(?:&lt;|[<\uff1c]) ?{_PLAIN_NAMES} ?(?:&gt;|[>\uff1e])"
+    rf"|(?:{_OPENING}){_BLANK}{_PLAIN_NAMES}{_BLANK}(?:{_CLOSING})"
+    r"|<unused[0-9]{1,4}>|<reserved_special_token_[0-9]{1,4}>"
     r"|<(?:vila/\w+|IMG_PLH|[BE]OI|[bes]oi|fake_token_around_image|row_[0-9]+_col_[0-9]+)>"
     rf"|<\|mm_\w+\|>|{WRITTEN_PICTURES.pattern})"
 )

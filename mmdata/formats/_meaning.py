@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mmdata.formats._seconds import read_seconds
+from mmdata.formats._field_kinds import SPLIT_BOXES, is_bound, is_span, kinds_of
 
 __all__ = [
     "MEANING_FIELDS",
@@ -38,10 +38,11 @@ MEANING_FIELDS: Final = frozenset((
     "ignore", "train_detail", "training_detail", "tools", "chat_template_kwargs", "functions",
     "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice", "call_id",
     "reasoning", "reasoning_content", "reasoning_details", "reasoning_text", "reasoning_process",
-    "reasoning_steps", "rationale", "thinking", "thought", "thoughts", "think", "cot",
-    "chain_of_thought", "chosen", "rejected", "chosen_messages", "chosen_conversations",
-    "chosen_response", "chosen_answer", "rejected_response", "rejected_messages",
-    "rejected_conversations", "rejected_answer", "rejected_images", "rejected_videos",
+    "reasoning_steps", "enable_thinking", "refusal", "rationale", "thinking", "thought",
+    "thoughts", "think", "cot", "chain_of_thought", "chosen", "rejected", "chosen_messages",
+    "chosen_conversations", "chosen_response", "chosen_answer", "rejected_response",
+    "rejected_messages", "rejected_conversations", "rejected_answer", "rejected_images",
+    "rejected_videos",
     "preferred_output", "non_preferred_output", "positive_messages", "negative_messages",
     "preference", "preferences", "margin", "label", "kto_tag", "score", "reward", "rewards",
     "desirable", "is_correct", "messages", "conversations", "conversation", "contents", "objects",
@@ -55,12 +56,6 @@ MEANING_FIELDS: Final = frozenset((
 says what, about which media, or what is trained on; the ends of a clip are besides
 (:func:`is_bound`).
 """
-_BOUND: Final = re.compile(
-    r"(?P<owner>(?:video|clip|segment|seg|event|shot|moment|trim)_?)?"
-    r"(?P<end>start|end|begin|stop)"
-    r"(?P<unit>_?(?:time|timestamp|sec|secs|second|seconds|s|ms|offset|frame|pts))?"
-    r"|(?P<turned>(?:time|timestamp|sec|seconds|ms|frame)_(?:start|end|begin|stop))"
-)
 SPAN_FIELDS: Final = frozenset((
     "timestamp", "segment", "segments", "interval", "intervals", "time", "times", "time_span",
     "time_range", "time_window", "time_interval", "timespan", "clip_range", "clip_time", "clips",
@@ -87,6 +82,7 @@ _ANNOTATIONS: Final = "annotations"
 """Under this name stand the annotations that a record is made of, in a list."""
 _MEDIA_LISTS: Final = ("images", "image", "videos", "video")
 """Under these names stands what is left over of turns and of listed media."""
+_SIDES_OF_BOX: Final = 4
 _NOTHING: Final = frozenset({"", "[]", "{}", "null", "none", "nan"})
 _BORDER: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -99,21 +95,6 @@ def spell(name: str) -> str:
     ('system_instruction', 'video_start')
     """
     return _BORDER.sub("_", name.strip()).replace("-", "_").replace(" ", "_").lower()
-
-
-@lru_cache(4096)
-def is_bound(spelt: str) -> bool:
-    """Return whether a field, as :func:`spell` spells it, says where a clip begins or ends, in
-    whatever unit.
-
-    >>> [is_bound(name) for name in ("end", "clip_begin_sec", "frame_start", "stop", "legend")]
-    [True, True, True, False, False]
-    """
-    found = _BOUND.fullmatch(spelt)
-    if found is None:
-        return False
-    # What generation stops at goes by the name of `stop` too.
-    return found["end"] != "stop" or bool(found["owner"] or found["unit"])
 
 
 def is_said(value: object) -> bool:
@@ -147,7 +128,11 @@ def may_change_meaning(
     """
     fields = [extra for extra in extras if not isinstance(extra, str)]
     names = set().union(*fields)
-    doubtful = {name for name in names if name.startswith(_TURNS) or spell(name) in SPAN_FIELDS}
+    if any(_find_split_boxes(names, allowed)) and any(
+        any(_find_split_boxes(extra, allowed)) for extra in fields
+    ):
+        return True
+    doubtful = {name for name in names if _is_doubtful(name)}
     known = {name for name in names - doubtful if _is_meant(name, allowed, MEANING_FIELDS)}
     known |= {name for name in names - doubtful if _is_meant(name, allowed, own)}
     if not known.issubset(_MEDIA_LISTS) or _OF_CLIPS in map(spell, names):
@@ -158,7 +143,18 @@ def may_change_meaning(
     rows = [extra for extra in fields if not doubtful.isdisjoint(extra)]
     if doubtful.issubset(_MEDIA_LISTS) and _are_plain_media(rows, doubtful):
         return False
-    return any(any(unheard_fields(extra, allowed, own)) for extra in rows)
+    for extra in rows:
+        some = {name: extra[name] for name in doubtful if name in extra}
+        if any(unheard_fields(some, allowed, own)):
+            return True
+    return False
+
+
+def _is_doubtful(name: str) -> bool:
+    """Return whether it depends on what a field holds whether it changes the meaning."""
+    if name.startswith(_TURNS) or name == _ANNOTATIONS:
+        return True
+    return spell(name) in SPAN_FIELDS or bool(kinds_of(spell(name)))
 
 
 def _are_plain_media(extras: Sequence[Mapping[str, Any]], names: Collection[str]) -> bool:
@@ -182,7 +178,9 @@ def _are_plain_media(extras: Sequence[Mapping[str, Any]], names: Collection[str]
 
     spelt = set(map(spell, keys))
     is_meant = not spelt.isdisjoint(_OF_TURNS_AND_PARTS) or not spelt.isdisjoint(SPAN_FIELDS)
-    return not is_meant and not any(map(is_bound, spelt)) and all(map(str.isdigit, numbers))
+    if is_meant or any(map(is_bound, spelt)) or any(map(kinds_of, spelt)):
+        return False
+    return all(map(str.isdigit, numbers)) and not any(_find_split_boxes(keys, ()))
 
 
 def unheard_fields(
@@ -198,6 +196,7 @@ def unheard_fields(
     >>> list(unheard_fields({"license": "MIT", "Start": 3, "turns": {"1": {"weight": 0.5}}}))
     ['Start', 'weight']
     """
+    yield from _find_split_boxes(extra, allowed)
     for name, value in extra.items():
         if name == _ANNOTATIONS and isinstance(value, list):
             for annotation in value:
@@ -235,6 +234,7 @@ def _unheard_in_turn(rest: Mapping[str, Any], allowed: Collection[str]) -> Itera
 
 def _unheard_in_part(rest: Mapping[str, Any], allowed: Collection[str]) -> Iterator[str]:
     """Yield the names of such fields in what is left over of a part, or of a listed medium."""
+    yield from _find_split_boxes(rest, allowed)
     for name, value in rest.items():
         if isinstance(value, dict) and name in _MEDIA:
             yield from _unheard_in_part(value, allowed)
@@ -250,10 +250,14 @@ def _by_number(value: object) -> list[dict[str, Any]]:
 
 
 def _is_unheard(name: str, value: object, allowed: Collection[str], table: Collection[str]) -> bool:
-    is_span = spell(name) in SPAN_FIELDS and _is_span(value)
-    return (is_span and spell(name) not in allowed) or (
-        _is_meant(name, allowed, table) and is_said(value)
-    )
+    spelt = spell(name)
+    if spelt in allowed:
+        return False
+    if (spelt in table or is_bound(spelt)) and is_said(value):
+        return True
+    if spelt in SPAN_FIELDS and is_span(value):
+        return True
+    return any(kind.changes(value) for kind in kinds_of(spelt))
 
 
 def _is_meant(name: str, allowed: Collection[str], table: Collection[str]) -> bool:
@@ -262,10 +266,11 @@ def _is_meant(name: str, allowed: Collection[str], table: Collection[str]) -> bo
     return (spelt in table or is_bound(spelt)) and spelt not in allowed
 
 
-def _is_span(value: object) -> bool:
-    """Return whether a value is two times, or a list of such."""
-    if not isinstance(value, list) or not value:
-        return False
-    if all(isinstance(item, list) for item in value):
-        return all(map(_is_span, value))
-    return len(value) == 2 and all(read_seconds(bound) is not None for bound in value)
+def _find_split_boxes(names: Collection[str], allowed: Collection[str]) -> Iterator[str]:
+    """Yield the names of fields that are the sides of a box, where all four are there."""
+    if len(names) < _SIDES_OF_BOX:
+        return
+    spelt = {spell(name): name for name in names}
+    for sides in SPLIT_BOXES:
+        if sides <= spelt.keys() and sides.isdisjoint(allowed):
+            yield from (spelt[side] for side in sorted(sides))

@@ -85,12 +85,16 @@ _BOUNDS: Final = (
 """The fields, as :func:`spell` spells them, that say between which seconds of its file a clip is;
 ``clip`` may hold both.
 """
+_DURATIONS: Final = ("duration", "clip_duration", "segment_duration", "length", "clip_length")
+"""The fields that may say how long a clip is, of which only the beginning is said."""
 _MIME: Final = frozenset({"mimeType", "mime_type", "media_type"})
 """The fields of a block that say by a MIME type whether it is an image or a video."""
 _WAYS: Final = frozenset({("url", "url"), ("base64", "data")})
 """What the ``type`` of Anthropic's ``source`` says, and the field that then holds the medium."""
 _RATES: Final = ("sample_fps", "fps")
 """The fields that say how many of the pictures that a video is given as there are in a second."""
+_NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,15})?", re.ASCII)
+_LARGEST_RATE: Final = 1e6
 
 
 RAW_PICTURES: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk")
@@ -252,6 +256,12 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
         raise RecordError(f"the path of {_a(medium)} is empty", reason="missing_media")
     if head := _DATA.match(item):
         return _decode_base64(item[head.end() :], medium)
+    if item[:5].lower() == "data:":
+        raise RecordError(
+            f"{_a(medium)} in the record must be in base64, as in data:image/png;base64,…, found "
+            f"{item[:40]!r}",
+            reason="unreadable_media",
+        )
     if medium == "image" and not encoded and (data := _read_raw_picture(item)) is not None:
         return Media(medium, bytes=data)
     if encoded:
@@ -296,9 +306,10 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
             for bound, name in zip(("start", "end"), names, strict=True)
             if name in spelt
         }
-        if times.keys() == {"start"} and "duration" in spelt:
+        lasts = next((spelt[name] for name in _DURATIONS if name in spelt), None)
+        if times.keys() == {"start"} and lasts is not None:
             raise RecordError(
-                f"{spelt[names[0]]!r} has no end beside it, and 'duration' may be the clip's or "
+                f"{spelt[names[0]]!r} has no end beside it, and {lasts!r} may be the clip's or "
                 "the whole video's; say the end",
                 reason="unsupported_field",
             )
@@ -439,7 +450,7 @@ def add_rate(medium: Media, item: Mapping[str, Any]) -> Media:
     0.5
     """
     if medium.frame_paths is not None and medium.clock is None and (key := rate_field(item)):
-        return replace(medium, clock=CompactTimes(step=1 / item[key]))
+        return replace(medium, clock=CompactTimes(step=1 / _rate(item[key])))
     return medium
 
 
@@ -455,15 +466,16 @@ def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
 
 def rate_field(item: Mapping[str, Any]) -> str | None:
     """Return the field that says at which rate pictures were taken, if one does."""
-    return next(
-        (
-            key
-            for key in _RATES
-            if isinstance(item.get(key), (int, float)) and not isinstance(item[key], bool)
-            if 0 < item[key] < 1e6
-        ),
-        None,
-    )
+    return next((key for key in _RATES if 0 < _rate(item.get(key)) < _LARGEST_RATE), None)
+
+
+def _rate(value: object) -> float:
+    """Return a rate as a number or as text, which says it in Qwen's own examples; 0 for none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return 0.0
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return 0.0
+    return float(value)
 
 
 def _seconds(name: str, value: object) -> float:

@@ -105,7 +105,7 @@ class Lavis(RecordSource):
             kind = "video" if value.get("video") else "image"
             require(type(value[field]) is str and type(value[kind]) is str)
             require(value[kind] != "")
-            require("images" not in value and "videos" not in value)
+            require("images" not in value and "videos" not in value and "system" not in value)
             require(value.get("image" if kind == "video" else "video") in (None, "", []))
             texts += (self.prompt.replace("{medium}", kind), value[field])
             extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))

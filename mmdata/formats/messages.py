@@ -28,6 +28,8 @@ __all__ = ["Messages"]
 _TURNS: Final = ("messages", "contents")
 """The fields that may hold all the turns: OpenAI's name, and Gemini's."""
 _QUESTIONS: Final = ("question", "query", "instruction", "input")
+_ANSWERS: Final = ("chosen", "chosen_response", "preferred_output")
+"""The fields that hold the better answer of a pair."""
 _BESIDE: Final = frozenset(
     {"id", "system", "images", "videos", "audios", "image", "video", "audio"}
 )
@@ -238,6 +240,8 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
     if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
         fields = [name for name in _QUESTIONS if is_said(value.get(name))]
+        # Of a question alone the answer stands where another format looks for it.
+        fields = fields if any(is_said(value.get(name)) for name in _ANSWERS) else []
     if not fields:
         return [], frozenset()
 

@@ -270,6 +270,14 @@ def _read_columns(value: dict[str, Any]) -> list[Turn]:
         )
     if not isinstance(answer, str):
         raise RecordError(f"'response' must be a string, found {json_type(answer)}")
+    if is_said(chosen := value.get("chosen")):
+        if chosen != answer:
+            raise RecordError(
+                "'chosen' and another field are both the better answer; keep one of them, or name "
+                "the format `messages`, which reads 'chosen'",
+                reason="unsupported_field",
+            )
+        return turns
 
     return [*turns, Turn("assistant", answer)]
 

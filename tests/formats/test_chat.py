@@ -278,7 +278,7 @@ def test_a_rate_that_is_obeyed_is_no_field_without_a_home(value: dict[str, Any])
     [
         ({"video": "1.mp4", "fps": 2}, {"fps": 2}),
         ({"video": ["1.mp4"], "fps": 2}, {"fps": 2}),
-        ({"video": FRAMES, "fps": "2"}, {"fps": "2"}),
+        ({"video": FRAMES, "fps": "two"}, {"fps": "two"}),
         ({"video": FRAMES, "sample_fps": 2, "fps": 4}, {"fps": 4}),
     ],
 )
