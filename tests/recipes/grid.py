@@ -37,7 +37,7 @@ from models.weights import save_weights
 from recipes import build, finetune
 from recipes.config import FinetuneConfig, Lora, Model, Optimizer, Parallel, Run
 from recipes.sharding import Shard
-from tests import msrun
+from tests import msrun, tiny_models
 from tests.models.samples import VOCABULARY, batch, sample
 
 STEPS, ACCUMULATION, ROWS, RATE = 5, 2, 2, 1e-3
@@ -364,7 +364,7 @@ def run_grid(
 def start_mindspore() -> None:
     """Set MindSpore up as all runs have it."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    ms.runtime.launch_blocking()  # else single operators take much longer on few cores
+    tiny_models.set_up()
 
 
 if __name__ == "__main__":
