@@ -18,7 +18,7 @@ from models.generate import Generator, Prompt, Sampling, choose, media_room
 from models.model import train_only
 from models.weights import parameter_shapes
 from tests.models.golden import worst
-from tests.models.samples import ALL_FAMILIES, batch, sample, small, with_another_picture
+from tests.models.samples import ALL_FAMILIES, batch, sample, small, smallest, with_another_picture
 
 pytestmark = pytest.mark.mindspore
 
@@ -125,7 +125,7 @@ def test_a_picture_that_no_position_names_changes_nothing(family: str) -> None:
 @pytest.mark.slow
 @ALL_FAMILIES
 def test_graph_mode_and_pynative_agree_on_loss_and_gradients(family: str, graph_mode: None) -> None:
-    model = small(family)
+    model = smallest(family)
     model.set_train(True)
     inputs = batch(model, [[sample(model, 0), sample(model, 1)], [sample(model, 2)]], 100)
     order = (
