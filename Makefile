@@ -24,13 +24,17 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Where the tests of these marks are, as tests/test_marks.py holds: collecting all others takes ten seconds a process.
+MINDSPORE := tests/models tests/recipes tests/pipeline tests/test_readme.py tests/test_wheel.py
+ALONE     := tests/engine/test_ray.py tests/test_clean_machine.py
+
 # MindSpore's graph engine takes real-time priority where it may; tests with deadlines do not run beside it.
 # Of what comes first each part keeps one core at work: types, and the site.
 test: $(VENV)/.installed
 	$(MAKE) --jobs 2 --output-sync=target lint docs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not mindspore and not alone"
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone" $(MINDSPORE)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone $(ALONE)
 	$(BIN)/python .ci/matrix.py --smallest --jobs $(JOBS)
 
 quick: $(VENV)/.installed

@@ -14,7 +14,6 @@ if importlib.util.find_spec("mindspore") is None:
 else:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mindspore as ms
+        from tests import tiny_models
 
-    # errors where they happen; also twice as fast for models this small
-    ms.runtime.launch_blocking()
+    tiny_models.set_up()

@@ -33,6 +33,7 @@ from recipes.config import LossScale
 from recipes.optimizers import AdamW
 from recipes.sharding import shard_training
 from recipes.step import Trainer
+from tests import tiny_models
 from tests.models.samples import VOCABULARY, batch, sample, small
 
 STEPS, RATE, CLIP = 2, 1e-4, 0.1
@@ -189,7 +190,7 @@ def main() -> None:
     """Examine the cases that the command line names."""
     folder, data, model, *names = sys.argv[1:]
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    ms.runtime.launch_blocking()
+    tiny_models.set_up()
     init()
     layout = Layout(int(data), int(model), get_rank())
     groups = create_groups(layout)

@@ -20,6 +20,17 @@ ALL_FAMILIES = pytest.mark.parametrize("family", FAMILIES)
 VOCABULARY = 96
 MEDIA_AT = 2  # where the picture's rows begin in a sample
 
+# One layer, but for what only several have: a layer behind the last that is used, layers that look
+# through windows, layers that feed the decoder, layers that look at the picture and that do not.
+FEWEST_LAYERS: dict[str, dict[str, dict[str, Any]]] = {
+    "cogvlm2_video": {"vision": {"layers": 1}},
+    "llava_next_video": {"vision": {"layers": 2, "layers_used": 1}},
+    "qwen2_5_vl": {"vision": {"layers": 2}},
+    "qwen3_vl": {"vision": {"layers": 2, "deepstack": (0,)}},
+    "qwen_vl": {"vision": {"layers": 1}},
+    "visualglm": {"vision": {"layers": 1}},
+}
+
 
 def small(family: str, **changes: Any) -> VisionLanguageModel:
     """A freshly drawn model, the tiny preset with few
@@ -39,6 +50,16 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
             parameter.set_data(parameter * 5)
     model.set_train(False)
     return model
+
+
+def smallest(family: str) -> VisionLanguageModel:
+    """As `small`, with the fewest layers that have all that is in a family: what is compiled takes
+    as long as there are layers.
+    """
+    config = family_module(family).PRESETS["tiny"]
+    changes = {**FEWEST_LAYERS[family], "language": {"layers": 1, "vocabulary": VOCABULARY}}
+    parts = {name: replace(getattr(config, name), **values) for name, values in changes.items()}
+    return small(family, **parts)
 
 
 def sample(

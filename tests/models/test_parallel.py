@@ -55,7 +55,6 @@ def assert_one(reports: list[dict[str, Any]], layout: Layout) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_with_half_a_model_each_train_and_answer_as_one(tmp_path: Path) -> None:
     assert_one(run_job(tmp_path, 1, 2), Layout(1, 2))
 

@@ -15,7 +15,9 @@ from tests.pipeline.words import PER_VIEW, SIDE, WordTemplate, mixed
 with warnings.catch_warnings():  # MindSpore warns while it loads
     warnings.simplefilter("ignore")
     ms = pytest.importorskip("mindspore")
-    ms.runtime.launch_blocking()  # twice as fast for models this small
+    from tests import tiny_models
+
+    tiny_models.set_up()
 
 import models.qwen_vl as qwen_vl
 import models.visualglm as visualglm

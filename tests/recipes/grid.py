@@ -37,8 +37,8 @@ from models.weights import save_weights
 from recipes import build, finetune
 from recipes.config import FinetuneConfig, Lora, Model, Optimizer, Parallel, Run
 from recipes.sharding import Shard
-from tests import msrun
-from tests.models.samples import VOCABULARY, batch, sample
+from tests import msrun, tiny_models
+from tests.models.samples import FEWEST_LAYERS, VOCABULARY, batch, sample
 
 STEPS, ACCUMULATION, ROWS, RATE = 5, 2, 2, 1e-3
 LENGTH = 48  # of a row
@@ -50,15 +50,10 @@ KINDS = ("whole", "staged", "lora")
 SIDES = ((1, 1), (2, 1), (1, 2), (2, 2))  # data x model
 SHARDS: tuple[Shard, ...] = get_args(Shard)
 
-# One layer, but for what only several have: a layer behind the last that is used, layers that look
-# through windows, layers that feed the decoder.
 CHANGES: dict[str, dict[str, Any]] = {
-    "cogvlm2_video": {"vision": {"layers": 1}},
-    "llava_next_video": {"vision": {"layers": 2, "layers_used": 1}},
-    "qwen2_5_vl": {"vision": {"layers": 2}},
-    "qwen3_vl": {"vision": {"layers": 2, "deepstack": (0,)}},
-    "qwen_vl": {"vision": {"layers": 1}, "queries": 4},
-    "visualglm": {"vision": {"layers": 1}, "qformer": {"layers": 1, "queries": 4}},
+    **FEWEST_LAYERS,
+    "qwen_vl": {**FEWEST_LAYERS["qwen_vl"], "queries": 4},
+    "visualglm": {**FEWEST_LAYERS["visualglm"], "qformer": {"layers": 1, "queries": 4}},
 }
 
 
@@ -364,7 +359,7 @@ def run_grid(
 def start_mindspore() -> None:
     """Set MindSpore up as all runs have it."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    ms.runtime.launch_blocking()  # else single operators take much longer on few cores
+    tiny_models.set_up()
 
 
 if __name__ == "__main__":

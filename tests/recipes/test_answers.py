@@ -13,7 +13,7 @@ import pytest
 import mmdata
 from mmdata.schema import Media, replace
 from recipes import predict
-from tests import msrun
+from tests.recipes.test_divided import start_in_two
 from tests.recipes.test_finetune import QWEN, stores
 from tests.stores import write
 
@@ -66,7 +66,6 @@ def test_a_split_is_answered_beside_its_references_and_a_later_run_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_share_the_questions_and_the_answers_are_those_of_one(
     tmp_path: Path,
 ) -> None:
@@ -77,9 +76,9 @@ def test_two_processes_share_the_questions_and_the_answers_are_those_of_one(
     alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
 
     # It ends with 1, as one of the questions is none.
-    job = msrun.start(2, ["-m", "recipes.predict", *ask, str(shared)], tmp_path / "log")
-    said, _ = job.communicate(timeout=500)
+    job = start_in_two(tmp_path, [["predict", *ask, str(shared)]])
     predict.main([*ask, str(alone)])
+    said, _ = job.communicate(timeout=500)
 
     assert shared.exists(), said
     assert shared.read_text() == alone.read_text()

@@ -61,7 +61,6 @@ def answers_in(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_fine_tune_and_answer_with_one_model_as_one_process_does(
     stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from recipes.checkpoints import complete
 from recipes.metrics import read_metrics
 from tests import msrun
 
-pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "recipes" / "configs" / "qwen_vl" / "finetune_stage3_tiny.yaml"
 

@@ -52,7 +52,7 @@ def mode() -> Iterator[None]:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_families_train_and_answer_in_all_layouts_as_in_one_process(tmp_path: Path) -> None:
     cells = grid.covering_cells()
 
@@ -103,7 +103,6 @@ def line(store: Path, output: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_run_whose_process_was_killed_goes_on_in_any_layout_to_the_same_weights(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:
