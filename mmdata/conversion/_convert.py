@@ -214,6 +214,7 @@ def convert(
     target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
+    cache = media_cache_of(media_cache)
     paths = _source_paths(sources, access)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
@@ -229,7 +230,7 @@ def convert(
             embed=embed,
             size_of=partial(size_of, access=access) if size_of is size_of_file else size_of,
             limits=limits,
-            access=replace(access, cache=media_cache_of(media_cache)),
+            access=replace(access, cache=cache),
         ),
         media_root,
     )

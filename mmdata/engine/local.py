@@ -55,7 +55,9 @@ _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
 _MOST_MILLISECONDS: Final = (1 << 31) - 1
-_ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
+_LATE: Final = b"late"  # in place of an answer, which is a pickle
+# Before a job: the seconds that it may take, and after which the kernel ends it.
+_DEADLINES: Final = struct.Struct("dd")
 
 
 @checked
@@ -422,11 +424,11 @@ class _Worker:
                 continue
             each.is_sent = True
             try:
-                alarm = _ALARM.pack(each.deadline + _GRACE)
+                deadlines = _DEADLINES.pack(each.deadline, each.deadline + _GRACE)
                 if len(each.message) <= _SMALL:
-                    self.channel.send_bytes(alarm + each.message)
+                    self.channel.send_bytes(deadlines + each.message)
                 else:  # apart from the job, which is not copied for it
-                    self.channel.send_bytes(alarm)
+                    self.channel.send_bytes(deadlines)
                     self.channel.send_bytes(each.message)
             except (BrokenPipeError, ConnectionResetError):
                 return  # it is dead, which is what comes out of the pipe
@@ -446,6 +448,9 @@ class _Worker:
             message = self.channel.recv_bytes()
         except (EOFError, ConnectionResetError):
             self._report_death()
+            return
+        if message == _LATE:
+            self._settle_late()
             return
         if self._is_ready:
             self.settle(rebuild_outcome(message))
@@ -568,15 +573,18 @@ def _serve(descriptor: int, memory: int) -> None:
     while True:
         try:
             first = channel.recv_bytes()
-            [alarm] = _ALARM.unpack_from(first)
-            message = first[_ALARM.size :] or channel.recv_bytes()
+            deadline, alarm = _DEADLINES.unpack_from(first)
+            message = first[_DEADLINES.size :] or channel.recv_bytes()
         except EOFError:
             return
         # SIGALRM's default is to end the process, whatever it does.
         signal.setitimer(signal.ITIMER_REAL, alarm)
+        began = monotonic()
         answer = answer_message(message, memory)
+        is_late = monotonic() - began > deadline
         signal.setitimer(signal.ITIMER_REAL, 0)
-        channel.send_bytes(answer)
+        # The parent may have been busy at the deadline: what is late does not hang on that.
+        channel.send_bytes(_LATE if is_late else answer)
 
 
 def rebuild_outcome(answer: bytes) -> Any:

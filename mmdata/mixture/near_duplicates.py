@@ -406,6 +406,9 @@ def _hash_picture(source: str | bytes, limits: Limits) -> bytes:
     from mmdata.image import load
 
     imagehash = load_optional("imagehash", needed_by=_NEEDED_BY, extra=_EXTRA)
+    # Which imagehash would import beside the picture: where no memory is left, its OpenBLAS asks
+    # for some again and again, and the job ends at its deadline.
+    load_optional("scipy.fftpack", needed_by=_NEEDED_BY, extra=_EXTRA)
     found: bytes = imagehash.phash(load(source, limits=limits)).hash.astype("uint8").tobytes()
     return found
 

@@ -44,7 +44,7 @@ class ArrowBackend:
     def __init__(self, scheme: str, endpoint: str | None) -> None:
         self._scheme = scheme
         self._files: FileSystem = _file_system(scheme, endpoint)
-        self._opened: OrderedDict[tuple[str, str], NativeFile] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, RemoteInfo], NativeFile] = OrderedDict()
         self._lock = Lock()
 
     def info(self, url: str) -> RemoteInfo | None:
@@ -74,9 +74,10 @@ class ArrowBackend:
         if self._scheme == "gs" and (start, size) == (0, info.bytes):
             with self._ask(self._files.open_input_stream, self._inside(url)) as stream:
                 return bytes(self._ask(stream.read, size))
-        # Opening asks how large it is: one request for each read that need not be.
+        # Opening asks how large it is: one request for each read that need not be. What was opened
+        # believes in its size, and a version is a second, within which another may have come.
         with self._lock:
-            file = self._opened.pop((url, info.version), None)
+            file = self._opened.pop((url, info), None)
         if file is None:
             file = self._ask(self._files.open_input_file, self._inside(url))
         data: bytes = self._ask(file.read_at, size, start)
@@ -85,7 +86,7 @@ class ArrowBackend:
 
     def _keep_open(self, url: str, info: RemoteInfo, file: NativeFile) -> None:
         with self._lock:
-            self._opened[url, info.version] = file
+            self._opened[url, info] = file
             while len(self._opened) > _KEPT_OPEN:
                 self._opened.popitem(last=False)
 

@@ -285,6 +285,19 @@ def test_a_job_that_hangs_while_nobody_looks_met_its_deadline(
     assert (hung.reason, "within 0.3 seconds" in str(hung)) == ("media_limit", True)
 
 
+def test_a_job_that_was_late_while_nobody_looked_is_late() -> None:
+    with isolate.Pool(1, deadline=0.5) as pool:
+        results = pool.map(_who_sleeps, [(0.0,), (0.8,), (0.0,)])
+        process = next(results)
+
+        time.sleep(1.6)  # its answer is there
+        late, after = results
+
+    assert isinstance(late, MediaError)
+    assert (late.reason, "within 0.5 seconds" in str(late)) == ("media_limit", True)
+    assert after == process  # which had ended the job, and went on
+
+
 class _Counted:
     """Tells in the end how often it was unpickled in a process."""
 

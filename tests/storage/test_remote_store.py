@@ -339,6 +339,14 @@ def test_a_damaged_shard_and_a_missing_one_are_named(bucket: str) -> None:
     assert "data-00000.arrow is missing" in str(gone)
 
 
+def test_what_is_replaced_within_a_second_is_read_whole(bucket: str) -> None:
+    place = path_of(f"s3://{bucket}/a.json", "source")
+
+    for size in (3, 5, 2, 4):
+        put(bucket, "a.json", b"x" * size)
+        assert place.read_bytes() == b"x" * size
+
+
 def test_a_store_that_is_there_is_replaced_only_where_that_is_said(bucket: str) -> None:
     fill(bucket, 3)
     convert_there(bucket)
