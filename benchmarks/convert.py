@@ -92,21 +92,26 @@ def compare_tables(folder: Path, records: int, runs: int, as_json: bool) -> None
             outputs[name] = folder / f"{kind} {name}"
             calls[name] = child(f"{name}_{kind}", source, outputs[name])
 
-        # Most of what they do is moving memory and writing, of which the time varies most.
+        # Most of what they do is moving memory and writing, of which the time varies most: also
+        # with what the others have left, of which the system holds some gigabytes in memory.
         rounds = max(runs, _ROUNDS)
-        taken = interleave(calls, runs=rounds, cores=1, before=partial(remove_one, outputs))
+        taken = interleave(calls, runs=rounds, cores=1, before=partial(remove, outputs))
 
+        remove(outputs)
+        for call in calls.values() if peers else ():
+            run(call)
         for name in peers:
             run(child("same_rows", outputs["mmdata"], outputs[name]))
         print(f"{kind}: {source.stat().st_size / 1e6:,.0f} MB", file=sys.stderr)
         print_rows(kind, taken, as_json)
         source.unlink()
-        for output in outputs.values():
-            shutil.rmtree(output)
+        remove(outputs)
 
 
-def remove_one(outputs: Mapping[str, Path], name: str) -> None:
-    shutil.rmtree(outputs[name], ignore_errors=True)
+def remove(outputs: Mapping[str, Path], _: str = "") -> None:
+    """Remove what all contestants have written, whichever is to run."""
+    for output in outputs.values():
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def print_rows(kind: str, taken: Mapping[str, Run], as_json: bool) -> None:
