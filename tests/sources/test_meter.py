@@ -96,15 +96,16 @@ def read_through(sources: Sequence[Path], name: str = "llava") -> tuple[Meter, i
 def test_of_records_of_one_size_their_share_is_that_of_their_number(
     kind: str, letters: str, tmp_path: Path
 ) -> None:
-    (tmp_path / kind).write_bytes(WRITERS[kind](records(3000, letters)))
+    # A packed file is read ahead, 128 KiB by Python 3.12 and later: it is not to be much of it.
+    is_packed = kind.endswith(("gz", "zst"))
+    total, within = (12_000, 0.1) if is_packed else (3000, 0.02)
+    (tmp_path / kind).write_bytes(WRITERS[kind](records(total, letters)))
 
     meter, count = read_through([tmp_path / kind])
 
-    assert count == 3000
-    for some in (500, 1000, 1500, 2000, 2500):
-        # A packed file is read some thousand bytes ahead, which is much of one as small as this.
-        within = 0.1 if kind.endswith(("gz", "zst")) else 0.02
-        assert meter.share_of(some) == pytest.approx(some / count, abs=within)
+    assert count == total
+    for some in range(total // 6, total, total // 6):
+        assert meter.share_of(some) == pytest.approx(some / total, abs=within)
     assert meter.share_of(count) == 1.0
 
 
