@@ -23,8 +23,9 @@ def read_yaml(file: Path) -> Any:
 
     try:
         text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, yaml.SafeLoader)
-        found = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        found = None if root is None else loader.construct_document(root)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
     if (twice := _find_repeated_key(root)) is not None:
