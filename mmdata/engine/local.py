@@ -27,7 +27,7 @@ from functools import cache, lru_cache
 from multiprocessing.connection import Connection, Pipe
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
@@ -45,11 +45,6 @@ _AHEAD: Final = 4  # jobs a worker that may be done before the first result is t
 # Jobs that a worker of a pool has: one that it does, and one that it goes on with. On a machine
 # that has other work, this process is woken only after as long as a small clip takes.
 _IN_HAND: Final = 2
-# Of short jobs it has more, of less than so many seconds together: what one has in hand when there
-# is no more to give out, no other can take over.
-_MOST_IN_HAND: Final = 6
-_SHORT: Final = 0.02
-_LONGEST_NAP: Final = 0.005  # seconds that answers to short jobs may wait to be taken
 _SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
@@ -74,6 +69,23 @@ def run(
         return pool.run(job, *args)
 
 
+class _Handful(NamedTuple):
+    """Of short jobs a worker has more in hand: so many at the ``most``, of about as many
+    ``seconds`` together, whose answers may wait for the ``nap`` until they are taken.
+
+    Each time that this process wakes, it takes a core from a worker. But what one has in hand when
+    there is no more to give out, no other can take over.
+    """
+
+    most: int
+    seconds: float
+    nap: float
+
+
+_AMONG_OTHERS: Final = _Handful(most=6, seconds=0.05, nap=0.02)
+_ALONE: Final = _Handful(most=32, seconds=0.25, nap=0.1)
+
+
 class Pool:
     """Worker processes for jobs on untrusted files:
     ``deadline`` seconds a job that has none of its own, ``memory`` bytes a worker.
@@ -93,7 +105,8 @@ class Pool:
         deadline: PositiveFloat = 60.0,
         memory: PositiveInt = 4 << 30,
     ) -> None:
-        self._workers = [_Worker(deadline, memory) for _ in range(workers)]
+        handful = _ALONE if workers == 1 else _AMONG_OTHERS
+        self._workers = [_Worker(deadline, memory, handful) for _ in range(workers)]
         self._maps = 0
 
     @checked
@@ -158,8 +171,7 @@ class Pool:
         channels = [worker.channel for worker in busy]
         ready = _wait(channels, 0.0)
         if not ready:
-            # Workers that have more to do wait for nobody. Each time that this process wakes, one
-            # of them may lose its core to it: so answers to short jobs are let come together.
+            # Workers that have more to do wait for nobody: answers to short jobs come together.
             nap = min(worker.seconds_to_spare for worker in busy)
             if nap > 0.0:
                 sleep(nap if seconds is None else min(nap, seconds))
@@ -367,9 +379,10 @@ class _Shared:
 class _Worker:
     """One process, started when first needed and again after it died, and the jobs that it has."""
 
-    def __init__(self, deadline: float, memory: int) -> None:
+    def __init__(self, deadline: float, memory: int, handful: _Handful = _AMONG_OTHERS) -> None:
         self._deadline = deadline
         self._memory = memory
+        self._handful = handful
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
         self._jobs: deque[_Job] = deque()
@@ -391,7 +404,7 @@ class _Worker:
         """How long it has enough to do, about, without anybody taking its answers."""
         spare = self.jobs - _IN_HAND
         # Whatever its pace is held for: one job that took long says nothing of the next.
-        return min(_LONGEST_NAP, spare * self._pace) if spare > 0 else 0.0
+        return min(self._handful.nap, spare * self._pace) if spare > 0 else 0.0
 
     def begin(
         self,
@@ -544,7 +557,8 @@ class _Worker:
         took = monotonic() - self._since
         # Answers that came together are taken one right after the other: over a few it is right.
         self._pace = took if self._pace == math.inf else 0.75 * self._pace + 0.25 * took
-        self._room = int(min(_MOST_IN_HAND, max(_IN_HAND, _SHORT / max(self._pace, 1e-6))))
+        most, seconds, _ = self._handful
+        self._room = int(min(most, max(_IN_HAND, seconds / max(self._pace, 1e-6))))
         if self._jobs:
             self._send()
             self._start_clock()
