@@ -79,7 +79,7 @@ __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
 _JOURNAL: Final = "checks.jsonl"
 _PARTITION_BYTES: Final = 32 << 20
-_PARTITIONS_A_WORKER: Final = 4
+_PARTITIONS_A_WORKER: Final = 8
 """So that workers end at about the same time, however long the records of one take."""
 
 _log: Final = logging.getLogger("mmdata.conversion")

@@ -16,15 +16,14 @@ import pickle
 import platform
 import signal
 import struct
-import subprocess
-import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -33,9 +32,23 @@ from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata._tools.requirements import load_posix
 from mmdata.engine.engine import LostWorkerError
+from mmdata.engine.fork_server import (
+    Process,
+    environment_of_workers,
+    fork_worker,
+    import_all,
+)
 from mmdata.errors import MediaError, PluginError, UsageError
 
-__all__ = ["LocalEngine", "Pool", "answer_message", "lend_pool", "rebuild_outcome", "run"]
+__all__ = [
+    "LocalEngine",
+    "Pool",
+    "answer_message",
+    "lend_pool",
+    "rebuild_outcome",
+    "run",
+    "serve_jobs",
+]
 
 T = TypeVar("T")
 
@@ -51,6 +64,8 @@ _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
 _MOST_MILLISECONDS: Final = (1 << 31) - 1
 _LATE: Final = b"late"  # in place of an answer, which is a pickle
+# What decodes media, and takes long to import; none of it starts a thread.
+_DECODERS: Final = ("numpy", "av", "PIL.Image", "xxhash")
 # Before a job: the seconds that it may take, and after which the kernel ends it.
 _DEADLINES: Final = struct.Struct("dd")
 
@@ -83,7 +98,7 @@ class _Handful(NamedTuple):
 
 
 _AMONG_OTHERS: Final = _Handful(most=6, seconds=0.05, nap=0.02)
-_ALONE: Final = _Handful(most=32, seconds=0.25, nap=0.1)
+_ALONE: Final = _Handful(most=16, seconds=0.25, nap=0.1)
 
 
 class Pool:
@@ -106,7 +121,7 @@ class Pool:
         memory: PositiveInt = 4 << 30,
     ) -> None:
         handful = _ALONE if workers == 1 else _AMONG_OTHERS
-        self._workers = [_Worker(deadline, memory, handful) for _ in range(workers)]
+        self._workers = [_Worker(deadline, memory, handful, _DECODERS) for _ in range(workers)]
         self._maps = 0
 
     @checked
@@ -140,7 +155,7 @@ class Pool:
         pickled once, and each worker reads it once.
         """
         self._maps += 1
-        shared = _Shared(self._maps, pickle.dumps(job))
+        shared = _Shared.of(self._maps, job)
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
 
@@ -247,7 +262,7 @@ class LocalEngine:
         self._submitted += 1
         # The same for many tasks: a worker reads it once, with the store that may be part of it.
         if self._pickled is None or self._pickled[0] is not job:
-            self._pickled = job, _Shared(self._submitted, pickle.dumps(job))
+            self._pickled = job, _Shared.of(self._submitted, job)
         self._waiting.append((self._submitted, self._pickled[1], args))
         self._begin()
         return self._submitted
@@ -352,18 +367,22 @@ class _Task:
 
 @dataclass(slots=True)
 class _Job:
-    """A job as it travels, how many seconds it may take, and whether it was sent."""
+    """A job as it travels, how many seconds it may take, in which module it is, and whether it was
+    sent.
+    """
 
     task: _Task
     message: bytes
     deadline: float
+    module: str
     is_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
     """The job of many messages, pickled once for all of them; a worker that reads one of these has
-    the job in its place, the same for as long as they have one ``number``.
+    the job in its place, the same for as long as they have one ``number``. ``module`` is where the
+    job is.
 
     Without the number another job that is pickled alike would be taken for it, and the store that
     is part of it for the one that is there now.
@@ -371,6 +390,15 @@ class _Shared:
 
     number: int
     data: bytes
+    module: str
+
+    @classmethod
+    def of(cls, number: int, job: Callable[..., Any]) -> _Shared:
+        function = job
+        while isinstance(function, partial):
+            function = function.func
+        module = getattr(function, "__module__", None)  # which not all that can be called have
+        return cls(number, pickle.dumps(job), module or "builtins")
 
     def __reduce__(self) -> tuple[Callable[[int, bytes], Any], tuple[int, bytes]]:
         return _load_shared, (self.number, self.data)
@@ -379,11 +407,18 @@ class _Shared:
 class _Worker:
     """One process, started when first needed and again after it died, and the jobs that it has."""
 
-    def __init__(self, deadline: float, memory: int, handful: _Handful = _AMONG_OTHERS) -> None:
+    def __init__(
+        self,
+        deadline: float,
+        memory: int,
+        handful: _Handful = _AMONG_OTHERS,
+        modules: Sequence[str] = (),
+    ) -> None:
         self._deadline = deadline
         self._memory = memory
         self._handful = handful
-        self._process: subprocess.Popen[bytes] | None = None
+        self._modules = modules
+        self._process: Process | None = None
         self._is_ready = False
         self._jobs: deque[_Job] = deque()
         self.channel: Connection
@@ -408,7 +443,7 @@ class _Worker:
 
     def begin(
         self,
-        job: Callable[..., Any] | _Shared,
+        job: _Shared,
         args: tuple[Any, ...],
         deadline: float | None = None,
     ) -> _Task:
@@ -417,10 +452,10 @@ class _Worker:
         """
         task = _Task()
         granted = self._deadline if deadline is None else deadline
-        if not self._jobs and self._process is not None and self._process.poll() is not None:
+        if not self._jobs and self._process is not None and _wait([self.channel], 0.0):
             self.kill()  # it died with nothing to do, for which this job is not to blame
         message = pickle.dumps((job, args))
-        self._jobs.append(_Job(task, message, granted))
+        self._jobs.append(_Job(task, message, granted, job.module))
         self.jobs += 1
         self._bytes += len(message)
         self._send()
@@ -499,26 +534,12 @@ class _Worker:
         # `resource` caps the memory of the process.
         load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
-        arguments = f"{theirs.fileno()}, {self._memory}"
-
+        modules = (*self._modules, self._jobs[0].module)
         with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    f"from mmdata.engine.local import _serve; _serve({arguments})",
-                ],
-                pass_fds=[theirs.fileno()],
-                env={
-                    # The threads that numpy's OpenBLAS starts go round for 25 ms to begin with,
-                    # and have nothing to do: there is a process for each core.
-                    "OPENBLAS_NUM_THREADS": "1",
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-            )
+            self._process = fork_worker(theirs.fileno(), _imported_once(modules))
+        setting = _Setting.here(self._memory, modules)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it did not start, as the pipe says
+            self.channel.send_bytes(pickle.dumps(setting))
 
     def _report_death(self) -> None:
         assert self._process is not None
@@ -572,16 +593,62 @@ def _limit(what: str) -> MediaError:
 # ---------------------------------------------------------------------------------------
 
 
-def _serve(descriptor: int, memory: int) -> None:
-    """Do jobs until the pipe closes."""
+def _imported_once(modules: Iterable[str]) -> list[str]:
+    """Return those that a process may have imported from which others are forked: of all the rest
+    nobody knows which threads they start.
+    """
+    return [name for name in modules if name in _DECODERS or name.partition(".")[0] == "mmdata"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What a process takes over from the one that it works for, which may have changed since the
+    one that it was forked from began; how many bytes of memory it may have, and which modules it
+    will need: what it takes to import them is not a job's time.
+    """
+
+    memory: int
+    modules: tuple[str, ...]
+    environment: dict[str, str]
+    folder: str | None
+    cores: frozenset[int] | None
+
+    @classmethod
+    def here(cls, memory: int, modules: tuple[str, ...]) -> _Setting:
+        try:
+            folder = str(Path.cwd())
+        except FileNotFoundError:  # it was removed
+            folder = None
+        cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        return cls(memory, modules, environment_of_workers(), folder, cores)
+
+    def take(self) -> None:
+        for name in os.environ.keys() - self.environment.keys():
+            del os.environ[name]
+        os.environ.update(self.environment)
+        if self.folder is not None:
+            with suppress(OSError):  # it was removed: whoever opens a file there will say so
+                os.chdir(self.folder)
+        if self.cores is not None:
+            os.sched_setaffinity(0, self.cores)
+        import_all(self.modules)
+
+
+def serve_jobs(descriptor: int) -> None:
+    """Do the jobs that come through a pipe, until it closes."""
     import resource
 
+    channel = Connection(descriptor)
+    try:
+        setting: _Setting = pickle.loads(channel.recv_bytes())
+    except EOFError:
+        return
+    setting.take()
     # A process may not have more than its parent, nor the kernel a larger number than a signed one.
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    cap = min(memory, _LARGEST if hard == resource.RLIM_INFINITY else hard)
+    cap = min(setting.memory, _LARGEST if hard == resource.RLIM_INFINITY else hard)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    channel = Connection(descriptor)
     _end_with_parent(descriptor)
     channel.send_bytes(b"ready")
     while True:
@@ -594,7 +661,7 @@ def _serve(descriptor: int, memory: int) -> None:
         # SIGALRM's default is to end the process, whatever it does.
         signal.setitimer(signal.ITIMER_REAL, alarm)
         began = monotonic()
-        answer = answer_message(message, memory)
+        answer = answer_message(message, setting.memory)
         is_late = monotonic() - began > deadline
         signal.setitimer(signal.ITIMER_REAL, 0)
         # The parent may have been busy at the deadline: what is late does not hang on that.

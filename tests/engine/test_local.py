@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import itertools
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmdata.engine import local as isolate
@@ -120,25 +122,83 @@ def test_memory_may_be_more_than_any_machine_has() -> None:
         assert pool.run(len, "four") == 4
 
 
-_WAIT_FOR_ANOTHER = """
-import os, pathlib, sys, time
-here = pathlib.Path(__file__).parent
-(here / f"{os.getpid()}.started").touch()
-end = time.monotonic() + 20
-while len(list(here.glob("*.started"))) < 2:
-    if time.monotonic() > end:
-        sys.exit("no other process has started")
-    time.sleep(0.01)
-"""
+def _parents_and_threads() -> tuple[int, int]:
+    """Return which process this one was forked from, and how many threads that has."""
+    return os.getppid(), len(os.listdir(f"/proc/{os.getppid()}/task"))  # noqa: PTH208
 
 
-def test_workers_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Python runs it as it starts: so no worker is ready before the other has been started.
-    (tmp_path / "sitecustomize.py").write_text(_WAIT_FOR_ANOTHER)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_workers_are_forked_from_one_process_that_has_no_other_thread() -> None:
+    with isolate.Pool(2, deadline=10) as pool, isolate.LocalEngine() as engine:
+        [parent] = set(pool.map(_parents_and_threads, [()] * 4))
+        list(pool.map(np.zeros, [(2,), (2,)]))
+        outcomes = list(run_jobs(engine, _parents_and_threads, [()]))
 
-    with isolate.Pool(2) as pool:
-        assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
+    assert isinstance(parent, tuple)
+    assert parent[1] == 1
+    assert outcomes == [parent]
+
+
+def _ask_another() -> tuple[int, int]:
+    with isolate.lend_pool(deadline=10, memory=1 << 30) as pool:
+        return os.getppid(), pool.run(os.getppid)
+
+
+def test_the_workers_of_a_worker_are_forked_from_the_same_process() -> None:
+    with isolate.LocalEngine() as engine:
+        [[parent, other]] = run_jobs(engine, _ask_another, [()])  # type: ignore[misc]
+
+    assert parent == other
+
+
+def test_a_worker_stands_where_its_parent_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):  # the process that it is forked from has begun before
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MMDATA_NUMBER", str(number))
+        monkeypatch.delenv(f"MMDATA_NOT_{number}", raising=False)
+        with isolate.Pool() as pool:
+            assert pool.run(os.getcwd) == str(folder)
+            assert pool.run(os.getenv, "MMDATA_NUMBER") == str(number)
+            assert pool.run(os.getenv, f"MMDATA_NOT_{number}") is None
+        monkeypatch.setenv("MMDATA_NOT_1", "here for the first alone")
+
+
+def test_what_a_worker_prints_goes_where_its_parent_prints(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with isolate.Pool() as pool:
+        pool.run(os.write, 1, b"a word")
+        pool.run(os.write, 2, b"another")
+
+    assert capfd.readouterr() == ("a word", "another")
+
+
+def test_workers_are_forked_by_another_process_where_the_first_is_gone() -> None:
+    with isolate.Pool(2, deadline=10) as pool:
+        first = pool.run(os.getppid)
+        os.kill(first, signal.SIGKILL)
+        assert _gone_within(first, seconds=5)
+
+    with isolate.Pool(deadline=10) as pool:
+        assert pool.run(os.getppid) != first
+
+
+def test_a_fork_of_the_parent_ends_nobody_as_it_exits() -> None:
+    with isolate.Pool(deadline=10) as pool:
+        first = pool.run(os.getppid)
+        child = os.fork()
+        if not child:
+            atexit._run_exitfuncs()
+            os._exit(0)
+        os.waitpid(child, 0)
+        worker = pool.run(os.getpid)
+        os.kill(worker, signal.SIGKILL)
+        assert _gone_within(worker, seconds=5)
+
+        assert pool.run(os.getppid) == first
 
 
 def test_what_a_process_needs_to_start_counts_for_no_deadline(
@@ -195,7 +255,7 @@ def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
         results = pool.map(abs, numbered())
         assert [next(results) for _ in range(10)] == list(range(10))
 
-    assert len(taken) < 20
+    assert len(taken) < 40
 
 
 def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
@@ -334,20 +394,20 @@ def test_a_worker_of_an_engine_reads_once_what_all_jobs_have_in_common() -> None
 
 
 @pytest.mark.parametrize(
-    ("seconds", "size", "most"), [(0.0, 10, 6), (0.05, 10, 2), (0.0, 40_000, 2)]
+    ("workers", "seconds", "size", "most"),
+    [(1, 0.0, 10, 16), (1, 0.15, 10, 2), (1, 0.0, 40_000, 2), (2, 0.0, 10, 6), (2, 0.03, 10, 2)],
 )
 def test_a_worker_has_several_jobs_in_hand_if_they_are_short_and_small(
-    seconds: float, size: int, most: int
+    workers: int, seconds: float, size: int, most: int
 ) -> None:
-    count = 20 if seconds else 500
+    count = 10 if seconds else 500
     in_hand = []
 
-    with isolate.Pool(1, deadline=10) as pool:
-        [worker] = pool._workers
+    with isolate.Pool(workers, deadline=10) as pool:
 
         def arguments() -> Iterator[tuple[float, bytes]]:
             for _ in range(count):
-                in_hand.append(worker.jobs + 1)
+                in_hand.append(min(worker.jobs for worker in pool._workers) + 1)
                 yield seconds, bytes(size)
 
         assert list(pool.map(_sleep, arguments())) == [seconds] * count
@@ -438,7 +498,7 @@ def test_the_kernel_ends_a_job_that_holds_the_interpreter_and_that_no_parent_end
         identity = pool.run(os.getpid)
         [worker] = pool._workers
 
-        worker.begin(hold_the_interpreter, ())  # and nobody waits for it
+        worker.begin(isolate._Shared.of(0, hold_the_interpreter), ())  # and nobody waits for it
 
         assert _gone_within(identity, seconds=5)
 
@@ -482,7 +542,7 @@ def test_a_process_that_dies_with_nothing_to_do_costs_no_job() -> None:
     with isolate.Pool() as pool:
         idle = pool.run(os.getpid)
         os.kill(idle, signal.SIGKILL)
-        os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)  # until it is dead
+        assert _gone_within(idle, seconds=5)
 
         assert pool.run(len, "four") == 4
         assert pool.run(os.getpid) != idle
