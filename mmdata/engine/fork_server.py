@@ -21,7 +21,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Final, NamedTuple
@@ -39,7 +39,11 @@ _MOST_BYTES: Final = 1 << 16  # of a request, which has the names of a few modul
 _FILES: Final = 4  # with it: the pipe, where the end is told, standard output and error
 _END: Final = b"end"
 _SECONDS_TO_END: Final = 5.0
-_SERVE: Final = "from mmdata.engine.fork_server import serve_forks; serve_forks({})"
+_SERVE: Final = (
+    "from mmdata.engine.fork_server import serve_forks\n"
+    "from mmdata.engine.local import serve_jobs\n"
+    "serve_forks({}, serve_jobs)"
+)
 
 
 class Process:
@@ -124,7 +128,10 @@ def fork_worker(descriptor: int, modules: Sequence[str] = ()) -> Process:
 
 
 def _path() -> tuple[str, ...]:
-    return tuple(map(os.path.abspath, sys.path))
+    """Return the folders that this process imports from."""
+    with suppress(FileNotFoundError):  # it stands in a folder that was removed
+        return tuple(map(os.path.abspath, sys.path))
+    return tuple(sys.path)
 
 
 @cache
@@ -181,13 +188,15 @@ def _standard(number: int, stack: ExitStack) -> int:
 # --------------------------------------------------------------------------------------------------
 
 
-def serve_forks(descriptor: int) -> None:
-    """Fork workers for whoever asks, until nobody is left who may; in a worker, work."""
-    from mmdata.engine.local import serve_jobs
-
+def serve_forks(descriptor: int, work: Callable[[int], None]) -> None:
+    """Fork workers for whoever asks, until nobody is left who may; in a worker, work: on what comes
+    through a pipe.
+    """
+    sys.path[:] = _path()
+    os.chdir("/")  # it holds on to no folder, and knows where it imports from wherever it stands
     pipe = _Forks(socket.socket(fileno=descriptor)).run()
     if pipe is not None:
-        serve_jobs(pipe)
+        work(pipe)
 
 
 class _Child(NamedTuple):
