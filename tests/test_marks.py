@@ -54,15 +54,14 @@ def test_ci_runs_both_ends_of_the_bounds() -> None:
 
 
 def targets_of_ci() -> list[str]:
-    [targets] = re.findall(
-        r"^exec make --keep-going (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE
-    )
-    return targets.split()
+    program = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    targets: list[str] = re.findall(r"^exec make --keep-going (.+)$", program, re.MULTILINE)
+    return targets[0].split()
 
 
 def recipe(target: str) -> str:
-    [lines] = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", makefile(), re.MULTILINE)
-    return lines
+    lines: list[str] = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", makefile(), re.MULTILINE)
+    return lines[0]
 
 
 def makefile() -> str:
