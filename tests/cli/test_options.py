@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -25,6 +24,7 @@ import mmdata
 from mmdata import templates
 from mmdata.cli import cli
 from mmdata.cli._options import OptionType
+from mmdata.engine.fork_server import Process, fork_worker
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 from mmdata.schema import Image as Seen
@@ -221,16 +221,15 @@ def pictures(folder: Path, count: int) -> None:
 
 
 def workers_started(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
-    """How many processes a command starts."""
+    """How many workers a command asks for."""
     started = []
 
-    class Counted(subprocess.Popen[bytes]):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            started.append(args)
-            super().__init__(*args, **options)
+    def count(*asked: Any) -> Process:
+        started.append(asked)
+        return fork_worker(*asked)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", Counted)
+        patch.setattr("mmdata.engine.local.fork_worker", count)
         run(*arguments)
     return len(started)
 
