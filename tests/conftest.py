@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Hundreds of processes are started, and each would compile all that it imports. Who asks that
     # no bytecode be written wants none beside the sources: it is kept where pytest keeps its cache.
+    # So is what pytest makes of the tests themselves, in this process too.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
+        sys.pycache_prefix = str(config.rootpath / ".pytest_cache" / "bytecode")
+        sys.dont_write_bytecode = False
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     if os.environ.get("CI") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(UnlistedSkips())
 

@@ -16,7 +16,7 @@ import pytest
 from examples.synthetic import write_fewshot
 from tests.test_docs import DOCS, ROOT, blocks_to_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.alone
 
 MINUTES = 5
 PAGE = DOCS / "tasks" / "share.md"

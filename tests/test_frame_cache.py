@@ -18,7 +18,7 @@ from mmdata import video
 from mmdata._tools.limits import Limits
 from mmdata.conversion import Check
 from mmdata.errors import MediaError, UsageError
-from mmdata.frame_cache import Codec, cache_frames, cached_frames
+from mmdata.frame_cache import CacheReport, Codec, cache_frames, cached_frames
 from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
@@ -26,6 +26,13 @@ from tests.engines import Here, bytes_of
 from tests.source_files import record, write_records
 from tests.stores import write
 from tests.video.clips import clip, numbers_in, slow_clip
+
+
+def cache_in_turn(*arguments: Any, **options: Any) -> CacheReport:
+    """Cache frames with the one process that this one lends to whoever decodes in it: to start
+    others for every store takes longer than their work.
+    """
+    return cache_frames(*arguments, engine=Here(), **options)
 
 
 def about(number: int, *media: Media) -> Conversation:
@@ -93,7 +100,7 @@ def test_a_cache_says_where_times_come_from_whether_or_not_the_video_was_probed(
     known: dict[str, Any] = {"num_frames": 10, "fps": 25.0, "times": times} if probed else {}
     write(tmp_path / "store", [about(0, Media("video", name, **known))], media_root=str(tmp_path))
 
-    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:4")
+    cache_in_turn(tmp_path / "store", tmp_path / "frames", "uniform:4")
 
     [medium] = open_store(tmp_path / "frames")[0].media
     assert medium.times == times
@@ -107,7 +114,7 @@ def test_a_cache_resumed_says_where_times_come_from(tmp_path: Path) -> None:
     store = write(tmp_path / "store", rows, media_root=str(tmp_path))
     _stop_after(2, store, tmp_path / "frames")
 
-    report = cache_frames(store.path, tmp_path / "frames", "uniform:4", resume=True)
+    report = cache_frames(store.path, tmp_path / "frames", "uniform:4", resume=True, workers=1)
 
     assert report.resumed
     assert [medium.times for row in open_store(tmp_path / "frames") for medium in row.media] == [
@@ -134,7 +141,7 @@ def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
     )
     write(tmp_path / "store", [about(0, medium)], media_root=str(tmp_path))
 
-    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2")
+    cache_in_turn(tmp_path / "store", tmp_path / "frames", "uniform:2")
 
     [cached] = open_store(tmp_path / "frames")[0].media
     assert replace(cached, frames=None, frame_times=None, clock=None) == medium
@@ -145,7 +152,7 @@ def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(
     store: Store, tmp_path: Path
 ) -> None:
     for size in (32, 48):
-        cache_frames(store.path, tmp_path / f"{size}", "uniform:3", size=size)
+        cache_in_turn(store.path, tmp_path / f"{size}", "uniform:3", size=size)
     small, large = (open_store(tmp_path / f"{size}")[0].media[0] for size in (32, 48))
     assert small.frames
     assert large.frames
@@ -173,7 +180,7 @@ def test_frames_that_an_engine_takes_are_those_that_are_taken_here(
 
 
 def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) -> None:
-    cache_frames(store.path, tmp_path / "frames", "uniform:4")
+    cache_in_turn(store.path, tmp_path / "frames", "uniform:4")
 
     [reject] = open_store(tmp_path / "frames").rejects()
     assert (reject["record"], reject["id"], reject["reason"]) == (3, "c3", "unreadable_media")
@@ -183,7 +190,7 @@ def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) ->
 def test_jpeg_frames_show_what_they_should_and_are_of_the_size_asked_for(
     store: Store, tmp_path: Path
 ) -> None:
-    cache_frames(store.path, tmp_path / "frames", "uniform:4", size=(96, 128), quality=95)
+    cache_in_turn(store.path, tmp_path / "frames", "uniform:4", size=(96, 128), quality=95)
 
     [medium] = open_store(tmp_path / "frames")[0].media
     frames = cached_frames(medium)
@@ -192,7 +199,7 @@ def test_jpeg_frames_show_what_they_should_and_are_of_the_size_asked_for(
 
 
 def test_the_manifest_says_how_the_frames_were_taken(store: Store, tmp_path: Path) -> None:
-    cache_frames(store.path, tmp_path / "frames", "fps:2:8", size=32)
+    cache_in_turn(store.path, tmp_path / "frames", "fps:2:8", size=32)
 
     notes = open_store(tmp_path / "frames").manifest.notes["frames"]
     assert (notes["strategy"], notes["size"], notes["codec"]) == ("fps:2:8", 32, "jpeg")
@@ -238,10 +245,10 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     store: Store, tmp_path: Path, rows: int
 ) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    cache_frames(store.path, whole, "uniform:4")
+    cache_in_turn(store.path, whole, "uniform:4")
     _stop_after(rows, store, resumed)
 
-    report = cache_frames(store.path, resumed, "uniform:4", resume=True)
+    report = cache_frames(store.path, resumed, "uniform:4", resume=True, workers=1)
 
     assert 0 < report.resumed <= rows
     assert _rows(resumed) == _rows(whole)
@@ -252,7 +259,7 @@ def test_a_run_with_other_arguments_begins_anew(store: Store, tmp_path: Path) ->
     target = tmp_path / "frames"
     _stop_after(3, store, target)
 
-    report = cache_frames(store.path, target, "uniform:5", resume=True)
+    report = cache_frames(store.path, target, "uniform:5", resume=True, workers=1)
 
     assert report.resumed == 0
     assert len(open_store(target)[0].media[0].frames or ()) == 5
@@ -306,8 +313,8 @@ def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: C
     the same times, numbers and, losslessly, bits.
     """
     options: dict[str, Any] = {"pad": "repeat", "size": (48, 64), "resize": "fast"}
-    report = cache_frames(
-        clips.path, tmp_path / "frames", strategy, codec=codec, quality=95, workers=1, **options
+    report = cache_in_turn(
+        clips.path, tmp_path / "frames", strategy, codec=codec, quality=95, **options
     )
 
     kept = {row.id: row for row in open_store(tmp_path / "frames")}
@@ -363,7 +370,7 @@ def test_each_option_of_a_cache_is_that_of_sampling(
         media_root=str(tmp_path),
     )
 
-    cache_frames(source.path, tmp_path / "frames", "uniform:14", codec="webp", workers=1, **options)
+    cache_in_turn(source.path, tmp_path / "frames", "uniform:14", codec="webp", **options)
 
     kept = {row.id: cached_frames(row.media[0]) for row in open_store(tmp_path / "frames")}
     sampled = {}
@@ -387,9 +394,9 @@ def test_frames_that_are_listed_out_of_order_are_refused_with_the_order_to_write
     ascending = f"{name}:{','.join(sorted(words.split(',')))}"
 
     with pytest.raises(UsageError, match=f"write {ascending}$"):
-        cache_frames(store.path, tmp_path / "frames", strategy)
+        cache_in_turn(store.path, tmp_path / "frames", strategy)
 
-    assert cache_frames(store.path, tmp_path / "frames", ascending).rows == 5
+    assert cache_in_turn(store.path, tmp_path / "frames", ascending).rows == 5
 
 
 def test_a_limit_that_a_video_meets_names_it_and_the_option(tmp_path: Path) -> None:
@@ -420,7 +427,7 @@ def test_a_video_that_was_damaged_and_kept_says_so(tmp_path: Path) -> None:
     rows = [about(number, medium) for number, medium in enumerate(media)]
     store = write(tmp_path / "store", rows, media_root=str(tmp_path))
 
-    cache_frames(store.path, tmp_path / "frames", "uniform:2", on_damage="keep", workers=1)
+    cache_in_turn(store.path, tmp_path / "frames", "uniform:2", on_damage="keep")
 
     kept = [row.media[0].oddities for row in open_store(tmp_path / "frames")]
     assert kept == [("fields", "damaged"), ("fields",)]
@@ -443,7 +450,7 @@ def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(
     )
     mmdata.convert("llava", tmp_path / "source.json", tmp_path / "store", check=check)
 
-    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:3")
+    cache_in_turn(tmp_path / "store", tmp_path / "frames", "uniform:3")
 
     cached, before = open_store(tmp_path / "frames"), open_store(tmp_path / "store")
     assert [row.media[0].times for row in cached] == ["derived", "stream"]
@@ -594,7 +601,7 @@ def test_a_reject_has_the_place_in_its_own_store_also_after_others(tmp_path: Pat
     rows = [about(n, Media("video", f"{n}.mp4")) for n in range(5)]
     write(tmp_path / "store", rows, media_root=str(tmp_path))
 
-    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2", workers=1)
+    cache_in_turn(tmp_path / "store", tmp_path / "frames", "uniform:2")
 
     found = [
         (line["record"], line["id"], line["file"])
@@ -616,8 +623,8 @@ def test_whatever_the_making_of_pictures_raises_costs_one_record(tmp_path: Path)
     whole = write(tmp_path / "whole", rows, media_root=str(tmp_path))
     sound = write(tmp_path / "sound", rows[::2], media_root=str(tmp_path))
 
-    report = cache_frames(whole.path, tmp_path / "a", "uniform:2", codec="webp", workers=1)
-    cache_frames(sound.path, tmp_path / "b", "uniform:2", codec="webp", workers=1)
+    report = cache_in_turn(whole.path, tmp_path / "a", "uniform:2", codec="webp")
+    cache_in_turn(sound.path, tmp_path / "b", "uniform:2", codec="webp")
 
     assert report.rejects == {"unreadable_media": 2}
     details = [line["detail"] for line in open_store(tmp_path / "a").rejects()]

@@ -263,7 +263,7 @@ def test_a_conversion_tells_which_share_of_the_source_it_has_dealt_with(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
-    some = [record(number, image=None) for number in range(20_000)]
+    some = [record(number) for number in range(20_000)]
     source = write_records(tmp_path / "a.jsonl", some, lines=True)
     options: dict[str, Any] = {"check": "none", "progress": True, "partitions": partitions}
     if partitions > 1:
@@ -281,7 +281,7 @@ def test_what_an_earlier_attempt_did_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
-    some = [record(number, image=None) for number in range(4000)]
+    some = [record(number) for number in range(4000)]
     source = write_records(tmp_path / "a.jsonl", some, lines=True)
     options: dict[str, Any] = {"check": "none", "partitions": 4, "resume": True}
     one = Here(shares_files=True, workers=1)
@@ -306,7 +306,7 @@ def test_as_many_records_as_are_asked_for_are_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
-    some = [record(number, image=None) for number in range(400)]
+    some = [record(number) for number in range(400)]
     source = write_records(tmp_path / "a.jsonl", some, lines=True)
 
     mmdata.convert("llava", source, tmp_path / "store", check="none", limit=100, progress=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from examples.synthetic import write_coco, write_rwf
+from tests.command import mmdata
 from tests.vocabularies import find_published
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +45,11 @@ def vocabulary(folder: Path) -> bool:
 
 
 def run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    check(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False))
+
+
+def check(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, f"{' '.join(done.args)}\n{done.stdout}{done.stderr}"
 
 
 def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary: bool) -> None:
@@ -58,7 +62,7 @@ def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary:
         if "--tokenizer" in command and not vocabulary:
             continue
         if command[0] == "mmdata":
-            run(folder, sys.executable, "-m", *command)
+            check(mmdata(folder, *command[1:]))
             ran += 1
         else:
             assert command in (["make", "demo"], ["make", "test"])
@@ -66,9 +70,7 @@ def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary:
 
 
 def test_every_python_example_of_the_readme_runs(folder: Path, vocabulary: bool) -> None:
-    run(
-        folder, sys.executable, "-m", "mmdata", "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf"
-    )
+    check(mmdata(folder, "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf"))
     for code in blocks("python"):
         if "tokenizers.load" in code and not vocabulary:
             continue

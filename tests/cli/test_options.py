@@ -24,7 +24,6 @@ import mmdata
 from mmdata import templates
 from mmdata.cli import cli
 from mmdata.cli._options import OptionType
-from mmdata.engine import local
 from mmdata.engine.fork_server import Process, fork_worker
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
@@ -63,20 +62,7 @@ def listed() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(("command", "option"), listed())
-def test_every_option_changes_what_it_says(
-    command: str,
-    option: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    CASES[command, option](tmp_path, request)
-
-
-def test_no_case_is_about_an_option_that_is_gone() -> None:
+def test_every_option_has_a_case_and_no_case_is_about_one_that_is_gone() -> None:
     assert set(CASES) == set(listed())
 
 
@@ -235,15 +221,15 @@ def pictures(folder: Path, count: int) -> None:
 
 
 def workers_started(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
-    """How many processes a command starts."""
+    """How many workers a command asks for."""
     started = []
 
-    def counted(*arguments: Any) -> Process:
-        started.append(arguments)
-        return fork_worker(*arguments)
+    def count(*asked: Any) -> Process:
+        started.append(asked)
+        return fork_worker(*asked)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "fork_worker", counted)
+        patch.setattr("mmdata.engine.local.fork_worker", count)
         run(*arguments)
     return len(started)
 
@@ -408,7 +394,7 @@ def convert_deadline(place: Path, request: pytest.FixtureRequest) -> None:
 
 def large_picture(place: Path) -> None:
     pictures(place, 1)
-    Pictures.new("RGB", (4000, 4000)).save(place / "images" / "0.jpg", "PNG")
+    large(place / "images" / "0.jpg", 4000)
 
 
 @case("convert", "--memory")
@@ -774,10 +760,10 @@ def reading_strict(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 5)
     options = ("store", "--template", "faulty", "--tokenizer", "nowhere")
 
-    for command in ("info", "show"):
-        plain, strict = said_of_a_fault(request, command, *options)
-        assert "Traceback" not in plain
-        assert 'raise KeyError("oops")' in strict
+    plain, strict = said_of_a_fault(request, command_of(request), *options)
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict
 
 
 @case("info", "--template")
@@ -930,9 +916,14 @@ def preview_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
     assert (place / "page.html").read_text().count("<article") == 1
 
 
+def large(file: Path, side: int = 8000) -> None:
+    """Draw a picture of so many pixels a side; of two colours, it is soon compressed."""
+    Pictures.new("1", (side, side)).save(file, "PNG")
+
+
 def about_two_pictures(place: Path) -> None:
     """A store of a large picture and a small one."""
-    Pictures.new("RGB", (8000, 8000)).save(place / "large.png")
+    large(place / "large.png")
     Pictures.new("RGB", (8, 8)).save(place / "small.png")
     media = [Media("image", "large.png"), Media("image", "small.png")]
     talk = (user(Seen(0), "What?"), assistant("That."))
@@ -1013,9 +1004,15 @@ NEAR_ROWS: Final = {
 }
 
 
+def command_of(request: pytest.FixtureRequest) -> str:
+    """That of the commands of a case which it is run for."""
+    found: str = request.node.callspec.params["command"]
+    return found
+
+
 def near_command(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     """That of the two which the case is run for."""
-    return NEAR_ROWS[request.node.callspec.params["command"]]
+    return NEAR_ROWS[command_of(request)]
 
 
 def near_pictures(*command: Any) -> Any:
@@ -1117,7 +1114,7 @@ def near_deadline(place: Path, request: pytest.FixtureRequest) -> None:
 @case("stats", "--memory")
 def near_memory(place: Path, request: pytest.FixtureRequest) -> None:
     nearly_the_same(place)
-    Pictures.new("RGB", (8000, 8000)).save(place / "a.png")
+    large(place / "a.png")
 
     found = near_pictures(*near_command(request), "--memory", "300M")
     assert found["unreadable"] == 1
@@ -1700,7 +1697,7 @@ def frames_resume(place: Path, request: pytest.FixtureRequest) -> None:
 
     def resumed(*options: str) -> int:
         with pytest.raises(KeyboardInterrupt):
-            cache_frames("store", "cached", "uniform:4", overwrite=True, progress=stop)
+            cache_frames("store", "cached", "uniform:4", workers=1, overwrite=True, progress=stop)
         return int(answer(*FRAMES, "--frames", "uniform:4", "--overwrite", *options)["resumed"])
 
     assert resumed() == 0
@@ -1757,3 +1754,30 @@ def bench_strict(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert "Traceback" not in plain
     assert 'raise KeyError("oops")' in strict
+
+
+# --- all of them
+# --------------------------------------------------------------------------------------------------
+
+
+def cases_with_options() -> dict[tuple[str, Case], str]:
+    """Every case of a command once, with the options that it is about."""
+    found: dict[tuple[str, Case], str] = {}
+    for (command, option), function in CASES.items():
+        found[command, function] = found.get((command, function), command) + option
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "function"), list(cases_with_options()), ids=cases_with_options().values()
+)
+def test_every_option_changes_what_it_says(
+    command: str,
+    function: Case,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    function(tmp_path, request)

@@ -44,7 +44,6 @@ from ray.exceptions import AuthenticationError
 # Ray's own files and sockets are left to the collector when it shuts down.
 pytestmark = [
     pytest.mark.alone,
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -197,7 +197,7 @@ def _broken_json(record: dict[str, Any]) -> Iterator[Fault]:
     yield fault("lone surrogate", start + '"\\ud834"}', "bad_encoding")
     yield fault("not UTF-8", start.encode() + b'"caf\xe9"}', "bad_encoding")
     yield fault("comment", "// to do")
-    yield fault("too deep", start + "[" * 100_000 + "]" * 100_000 + "}", "too_deep")
+    yield fault("too deep", start + "[" * 10_000 + "]" * 10_000 + "}", "too_deep")
 
 
 _ABSENT: Final = object()

@@ -52,14 +52,14 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     return model
 
 
-def smallest(family: str) -> VisionLanguageModel:
+def smallest(family: str, **changes: Any) -> VisionLanguageModel:
     """As `small`, with the fewest layers that have all that is in a family: what is compiled takes
     as long as there are layers.
     """
     config = family_module(family).PRESETS["tiny"]
-    changes = {**FEWEST_LAYERS[family], "language": {"layers": 1, "vocabulary": VOCABULARY}}
-    parts = {name: replace(getattr(config, name), **values) for name, values in changes.items()}
-    return small(family, **parts)
+    fewest = {**FEWEST_LAYERS[family], "language": {"layers": 1, "vocabulary": VOCABULARY}}
+    parts = {name: replace(getattr(config, name), **values) for name, values in fewest.items()}
+    return small(family, **parts, **changes)
 
 
 def sample(

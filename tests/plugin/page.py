@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import mmdata
+from tests.forks import Forks
 
 _ROOT: Final = Path(mmdata.__file__).parents[1]
 _FILE: Final = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -29,8 +30,13 @@ class Project:
 
     folder: Path
     module: str
+    forks: Forks
 
-    def run(self, *arguments: str, module: str = "mmdata") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in the folder, where the package is installed."""
+        return self.forks.complete(self.folder, [self.folder / "site"], *arguments)
+
+    def run_module(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a module of Python in the folder, where the package is installed."""
         paths = [str(self.folder / "site"), str(_ROOT), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -57,7 +63,7 @@ def commands(name: str) -> list[str]:
     return _COMMAND.findall(page(name))
 
 
-def install(name: str, module: str, folder: Path) -> Project:
+def install(name: str, module: str, folder: Path, forks: Forks) -> Project:
     """Write the files of a page, and do what pip does with the package, without a network: its
     module, its metadata and its entry points.
     """
@@ -75,4 +81,4 @@ def install(name: str, module: str, folder: Path) -> Project:
     (folder / module).rename(
         folder / "site" / module
     )  # the working folder is searched before all others
-    return Project(folder, module)
+    return Project(folder, module, forks)

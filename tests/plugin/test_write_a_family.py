@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import mmdata
+from tests.forks import Forks
 from tests.plugin.page import Project, commands, install
 
 PAGE: Final = "write_a_family.md"
@@ -27,9 +28,9 @@ BENCH: Final = ("bench", "pipeline.yaml")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, forks: Forks) -> Project:
     """The files of the page, the pictures and the store that it speaks of."""
-    project = install(PAGE, "pico_family.py", tmp_path)
+    project = install(PAGE, "pico_family.py", tmp_path, forks)
     for name in ("cup.png", "dog.png"):
         Image.new("RGB", (40, 20), "red").save(tmp_path / "data" / name)
     mmdata.convert("messages", [tmp_path / "data/questions.json"], tmp_path / "stores" / "pico")
@@ -56,7 +57,7 @@ def test_a_stream_of_the_page_gives_batches_in_the_resizers_pixels(project: Proj
         + "    print(batch['pixel_values'][0, 0, 0], batch['pixel_values'][0, 16, 0])\n"
     )
 
-    done = project.run(module="read_pico")
+    done = project.run_module("read_pico")
 
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["(2, 128) (2, 32, 32, 3)", "[128 128 128] [255   0   0]"]
@@ -65,7 +66,7 @@ def test_a_stream_of_the_page_gives_batches_in_the_resizers_pixels(project: Proj
 def test_the_test_of_the_page_passes(project: Project) -> None:
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 
-    done = project.run(*options, "test_pico.py", module="pytest")
+    done = project.run_module("pytest", *options, "test_pico.py")
 
     assert done.returncode == 0, done.stdout
 
@@ -83,7 +84,7 @@ def test_the_test_of_the_page_finds_a_law_that_is_broken(
 ) -> None:
     project.mend(old, new)
 
-    done = project.run("-q", "-p", "no:cacheprovider", "test_pico.py", module="pytest")
+    done = project.run_module("pytest", "-q", "-p", "no:cacheprovider", "test_pico.py")
 
     assert done.returncode == 1
     assert f"LawError: {law}" in done.stdout

@@ -12,15 +12,16 @@ from typing import Final
 import pytest
 
 import mmdata
+from tests.forks import Forks
 from tests.plugin.page import Project, commands, install
 
 PAGE: Final = "write_a_format.md"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, forks: Forks) -> Project:
     """The files of the page, and the pictures that it speaks of."""
-    project = install(PAGE, "acme_formats.py", tmp_path)
+    project = install(PAGE, "acme_formats.py", tmp_path, forks)
     (tmp_path / "data" / "pictures").mkdir()
     for name in ("cup.jpg", "dog.jpg"):
         (tmp_path / "data" / "pictures" / name).write_bytes(b"a picture")
@@ -63,15 +64,9 @@ def test_the_commands_of_the_page_do_what_they_say(project: Project) -> None:
 
 
 def test_the_test_of_the_page_passes(project: Project) -> None:
-    done = project.run(
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:randomly",
-        "test_acme.py",
-        module="pytest",
-    )
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
+
+    done = project.run_module("pytest", *options, "test_acme.py")
 
     assert done.returncode == 0, done.stdout
 

@@ -51,6 +51,7 @@ def test_every_full_size_yaml_is_a_published_job() -> None:
     assert {job.path for job in jobs.JOBS} == full
 
 
+@pytest.mark.slow
 def test_the_page_has_the_tables_that_its_script_makes() -> None:
     page = jobs.PAGE.read_text(encoding="utf-8")
 

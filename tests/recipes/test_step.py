@@ -180,7 +180,7 @@ def test_a_model_in_half_precision_trains_as_one_in_float32(family: str) -> None
     names = (*COLUMNS, "media_layout")
     made = {}
     for dtype in ("float32", "float16"):
-        model = samples.small(family, dtype=dtype)
+        model = samples.smallest(family, dtype=dtype)
         cast_parameters(model, dtype)
         drawn = samples.batch(model, [[samples.sample(model, seed)] for seed in (0, 1)], 64)
         arrays = [drawn[name].asnumpy() for name in names if name in drawn]

@@ -52,10 +52,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of three rows and two rejects."""
-    clip = replace(about_a_clip(tmp_path), source="clips", split="val")
+    folder = tmp_path_factory.mktemp("written")
+    clip = replace(about_a_clip(folder), source="clips", split="val")
     rows = [
         replace(about_noise("first", boxes=1), source="pictures"),
         replace(about_noise("second"), source="pictures", extra={"note": "the needle"}),
@@ -65,9 +66,15 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
         Reject(n, "a.json", f"id{n}", reason, "found")
         for n, reason in enumerate([Reason.BAD_BOX, Reason.EMPTY_TURN])
     ]
-    store = write(tmp_path / "store", rows, rejects=rejects, media_root=str(tmp_path))
-    preview(store, tmp_path / "page.html", template=COGVLM2_VIDEO.template())
-    yield from _open(browser, tmp_path / "page.html")
+    store = write(folder / "store", rows, rejects=rejects, media_root=str(folder))
+    preview(store, folder / "page.html", template=COGVLM2_VIDEO.template())
+    return folder / "page.html"
+
+
+@pytest.fixture
+def opened(browser: Browser, written: Path) -> Iterator[Opened]:
+    """The page, opened anew."""
+    yield from _open(browser, written)
 
 
 def _open(browser: Browser, path: Path) -> Iterator[Opened]:

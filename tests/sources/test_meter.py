@@ -30,7 +30,8 @@ def records(count: int, letters: str = "0123456789abcdef") -> list[dict[str, Any
     """Records of about one size, with 200 letters by chance, so that none packs better."""
     chance = random.Random(0)
     notes = ["".join(chance.choices(letters, k=200)) for _ in range(count)]
-    return [record(number, image=None, note=note) for number, note in enumerate(notes)]
+    # With a picture each: what is sound is read at once, and many times as fast.
+    return [record(number, note=note) for number, note in enumerate(notes)]
 
 
 def lines(rows: Sequence[Any]) -> bytes:
@@ -74,7 +75,7 @@ def as_tar(rows: Sequence[Any]) -> bytes:
 WRITERS: Final[dict[str, Callable[[Sequence[Any]], bytes]]] = {
     "a.json": lambda rows: json.dumps(rows).encode(),
     "a.jsonl": lines,
-    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows)),
+    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows), 1),
     "a.jsonl.zst": lambda rows: zstandard.compress(lines(rows)),
     "a.csv": as_csv,
     "a.parquet": as_parquet,

@@ -17,21 +17,30 @@ from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import plain
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of three shards and some rejects, which is damaged in copies alone."""
+    place = tmp_path_factory.mktemp("whole") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmdata.store.writer._SHARD_BYTES", 100_000)
+        patch.setattr("mmdata.store.writer.BATCH_RECORDS", 512)
+        with StoreWriter(place, sources=["numbers"], origin=Origin("test", {})) as writer:
+            for number in range(2048 + 300):
+                writer.write_conversations([plain(number, words=8)])
+            for number in range(5):
+                writer.reject(
+                    Reject(
+                        number, "source.json", f"r{number}", Reason.MISSING_MEDIA, "there is none"
+                    )
+                )
+    assert len(mmdata.open(place).manifest.shards) >= 3
+    return place
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store of three shards and some rejects."""
-    monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 100_000)
-    monkeypatch.setattr("mmdata.store.writer.BATCH_RECORDS", 512)
-    with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
-        for number in range(2048 + 300):
-            writer.write_conversations([plain(number, words=8)])
-        for number in range(5):
-            writer.reject(
-                Reject(number, "source.json", f"r{number}", Reason.MISSING_MEDIA, "there is none")
-            )
-    opened = mmdata.open(tmp_path / "store")
-    assert len(opened.manifest.shards) >= 3
-    return opened
+def store(whole: Path, tmp_path: Path) -> Store:
+    """A copy of the store."""
+    return mmdata.open(shutil.copytree(whole, tmp_path / "store"))
 
 
 def refused(path: Path) -> str:
