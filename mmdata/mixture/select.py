@@ -39,7 +39,7 @@ from mmdata.store.batch import ConversationBatch, Origins
 from mmdata.store.contents import hash_rows
 from mmdata.store.encode import arrow_schema
 from mmdata.store.facts import FACTS, row_facts
-from mmdata.store.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter, check_vacant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,6 +141,7 @@ def select(
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
 
+    check_vacant(target, overwrite)  # and once more by the writer, when all is counted
     _check_expression(where, tokens)
 
     chosen = {

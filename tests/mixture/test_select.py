@@ -11,7 +11,7 @@ from PIL import Image as Pictures
 
 import mmdata
 from mmdata.errors import ConfigError, UsageError
-from mmdata.mixture import merge, select
+from mmdata.mixture import TokenColumn, merge, select
 from mmdata.rejects import Reason, Reject
 from mmdata.report import count_tokens_by
 from mmdata.schema import Conversation, Media, assistant, replace, user
@@ -253,3 +253,13 @@ def test_what_is_merged_is_one_store_after_the_other(tmp_path: Path) -> None:
 
     assert [row.id for row in made] == ["c0", "c1", "c2", "c0#2", "c1#2", "c2#2"]
     assert len({row.id for row in made}) == 6
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_counted(tmp_path: Path) -> None:
+    def count(_: Conversation) -> int:
+        raise AssertionError("was counted")
+
+    store, taken = numbered(tmp_path / "store", 2), numbered(tmp_path / "taken", 2)
+
+    with pytest.raises(UsageError, match="is a store already"):
+        select(store, taken.path, where="tokens > 1", tokens=TokenColumn(count, "nothing"))
