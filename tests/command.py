@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdata.cli import main
+from mmdata.cli import _spare_last_collection, main
 
 
 def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)
             gc.set_threshold(*thresholds)
-            atexit.unregister(gc.freeze)
+            atexit.unregister(_spare_last_collection)
 
     code = left.value.code
     assert isinstance(code, int)

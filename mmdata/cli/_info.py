@@ -42,10 +42,13 @@ def info(store: Path, max_length: int | None, strict: bool, as_json: bool, **rea
     """
     opened = mmdata.open(store)
     with show_plugin_traceback(strict):
-        if template := make_template(**reading):
+        if template := make_template(**reading, wanted_by={"--max-length": max_length}):
             from mmdata.report.lengths import measure_lengths
 
-            say(measure_lengths(opened.rows(located=True), template).as_text(limit=max_length))
+            lengths = measure_lengths(opened.rows(located=True), template)
+            over = {} if max_length is None else {max_length: lengths.over(max_length)}
+            told = json.dumps({**lengths.summary(), "over": over})
+            say(told if as_json else lengths.as_text(limit=max_length))
             return
     manifest = opened.manifest
     if as_json:

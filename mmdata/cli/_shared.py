@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -204,10 +204,24 @@ def key_values(pairs: Iterable[str], option: str = "--option") -> dict[str, str]
 
 
 def make_template(
-    template: str | None, tokenizer: Path | None, template_options: Sequence[str]
+    template: str | None,
+    tokenizer: Path | None,
+    template_options: Sequence[str],
+    *,
+    wanted_by: Mapping[str, object] | None = None,
 ) -> Template | None:
-    """Return the template that a command was asked to read with, if it was."""
+    """Return the template that a command was asked to read with, if it was; ``wanted_by`` are
+    options of the command that mean nothing without, and what was said for each.
+
+    Raises:
+        UsageError: one of these, or a part of a template, was said and no template.
+    """
     if template is None:
+        parts = {"--tokenizer": tokenizer, "--template-option": template_options}
+        if said := [option for option, value in {**parts, **(wanted_by or {})}.items() if value]:
+            raise UsageError(
+                f"{said[0]} wants --template FAMILY: tokens are what a model family reads"
+            )
         return None
     from mmdata import templates
 

@@ -89,16 +89,20 @@ def stats(
     """
     from mmdata.mixture import find_near_duplicates
     from mmdata.report.lengths import measure_lengths
-    from mmdata.report.plots import distributions, write_plots
+    from mmdata.report.plots import distributions, plots_folder, write_plots
     from mmdata.report.statistics import stats as run
 
     opened = mmdata.open(store)
+    with show_plugin_traceback(strict):
+        template = make_template(**reading, wanted_by={"--seq-length": seq_lengths})
+    if plots is not None:
+        plots_folder(plots)
     settings: dict[str, Any] = {"engine": engine, "address": address, "partitions": partitions}
     found = run(opened, workers=workers, progress=True, **settings)
     lines, told = list(found.lines()), asdict(found)
     lengths = None
     with show_plugin_traceback(strict):
-        if template := make_template(**reading):
+        if template is not None:
             is_large = len(opened) >= _MANY and os.name == "posix"  # elsewhere none can be started
             if workers is None and engine == "local" and is_large:
                 workers = processors()

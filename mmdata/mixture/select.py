@@ -19,6 +19,7 @@ from mmdata.engine.engine import Engine
 from mmdata.engine.open import EngineName
 from mmdata.engine.partitions import StorePartitions, split_store
 from mmdata.errors import ConfigError, DataError, UsageError
+from mmdata.mixture._steady import find_changing, is_one_expression
 from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
 from mmdata.mixture.near_duplicates import (
@@ -38,7 +39,7 @@ from mmdata.store.batch import ConversationBatch, Origins
 from mmdata.store.contents import hash_rows
 from mmdata.store.encode import arrow_schema
 from mmdata.store.facts import FACTS, row_facts
-from mmdata.store.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter, check_vacant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +52,6 @@ _STORED: Final = (
     "id", "source", "split", "messages", "media", "extra", "tools", "rejected", "desirable",
 )  # fmt: skip
 _TOKENS: Final = "tokens"
-_CHANGING: Final = re.compile(r"\b(random|(?:gen_random_)?uuid(?:v[0-9])?|now|today)\s*\(", re.I)
-"""Functions of DuckDB that do not depend on the rows alone."""
 COLUMNS: Final = (*_STORED, *FACTS, _TOKENS)
 """What an expression may name: the columns of a store, and what is counted of a row."""
 
@@ -142,6 +141,7 @@ def select(
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
 
+    check_vacant(target, overwrite)  # and once more by the writer, when all is counted
     _check_expression(where, tokens)
 
     chosen = {
@@ -247,15 +247,18 @@ def _check_expression(where: str | None, tokens: TokenColumn | None) -> None:
         raise ConfigError(
             f"where {where!r}: says nothing. An expression may name {', '.join(COLUMNS)}."
         )
-    if changing := _CHANGING.search(where or ""):
-        raise ConfigError(
-            f"where {where!r}: {changing[1]}() says something else at each run, and so would the "
-            "rows be others; --sample random:10% draws by a seed"
-        )
     if where is not None:
         known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
         with _open_session() as session:
+            if changing := find_changing(session, where):
+                raise ConfigError(
+                    f"where {where!r}: {changing} says something else at each run, and so would "
+                    "the rows be others; write a date or a time out, and --sample random:10% draws "
+                    "by a seed"
+                )
             _evaluate(session, where, arrow_schema().empty_table(), known, range(0))
+            if not is_one_expression(session, where):
+                raise ConfigError(f"where {where!r}: it must be one expression, whole")
 
 
 def _drop_near(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmdata.report.lengths import Lengths
     from mmdata.report.statistics import Statistics
 
-__all__ = ["Distribution", "distributions", "draw_svg", "write_plots"]
+__all__ = ["Distribution", "distributions", "draw_svg", "plots_folder", "write_plots"]
 
 _TITLES: Final[Mapping[str, tuple[str, str]]] = {
     "turns": ("turns of a row", "rows"),
@@ -75,15 +75,28 @@ def distributions(statistics: Statistics, lengths: Lengths | None) -> tuple[Dist
 
 
 @checked
+def plots_folder(folder: str | Path) -> Path:
+    """Return the folder that plots are to be written into, before anything is counted for them.
+
+    Raises:
+        UsageError: it is behind a URL or a file, or matplotlib is not installed.
+    """
+    target = local_path(folder, "folder of plots")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file: name a folder for the plots")
+    load_optional("matplotlib", needed_by="plots", extra="report")
+    return target
+
+
+@checked
 def write_plots(folder: str | Path, drawn: Sequence[Distribution]) -> tuple[Path, ...]:
     """Write each distribution as SVG and as PNG into ``folder``, which is made if it is not there,
     and return the paths.
 
     Raises:
-        UsageError: a file is there already, the folder cannot be made, or matplotlib is not
-            installed.
+        UsageError: as :func:`plots_folder`; a file is there already, or the folder cannot be made.
     """
-    target = local_path(folder, "folder of plots")
+    target = plots_folder(folder)
     paths = {
         (each, kind): target / f"{each.name}.{kind}" for each in drawn for kind in ("svg", "png")
     }

@@ -254,3 +254,11 @@ def test_a_pipeline_that_cannot_be_meant_says_every_fault(tmp_path: Path) -> Non
     assert done.returncode == 2
     for words in ("'templat'", "template", "tokenizer", "'seq_length'"):
         assert words in done.stderr
+
+
+def test_an_expression_leaves_nothing_but_the_table(tmp_path: Path) -> None:
+    numbered(tmp_path / "store", 2)
+
+    done = mmdata_process(tmp_path, "select", "store", "-o", "some", "--where", "turns = 2")
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -158,6 +158,45 @@ def test_an_option_of_a_template_is_checked_as_others_are(
     assert words in str(said.exception)
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("stats", "--seq-length", "9"),
+        ("info", "--max-length", "9"),
+        ("stats", "--template-option", "max_length=9"),
+        ("show", "--template-option", "max_length=9"),
+    ],
+)
+def test_an_option_that_means_nothing_without_a_template_is_refused(
+    tmp_path: Path, command: str, option: str, value: str
+) -> None:
+    numbered(tmp_path / "store", 1)
+
+    said = run(command, tmp_path / "store", option, value, code=2)
+
+    assert f"{option} wants --template FAMILY" in str(said.exception)
+
+
+def test_lengths_are_told_to_programs_as_json(tmp_path: Path) -> None:
+    numbered(tmp_path / "store", 2)
+    reading = ["--template", "qwen_vl", "--tokenizer", published_anywhere("qwen")]
+
+    lengths = answer("info", tmp_path / "store", *reading, "--max-length", 9)
+
+    assert (lengths["samples"], lengths["over"]) == (2, {"9": 2})
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/plots", "file"])
+def test_a_place_that_plots_cannot_have_is_refused(tmp_path: Path, place: str) -> None:
+    numbered(tmp_path / "store", 1)
+    (tmp_path / "file").write_text("mine")
+    folder = place if "://" in place else tmp_path / place
+
+    said = run("stats", tmp_path / "store", "--plots", folder, code=2)
+
+    assert said.output == ""  # nothing was counted
+
+
 def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
     """It is whole as a store, and only decoding finds what is wrong."""
     clips(tmp_path)

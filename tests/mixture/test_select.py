@@ -11,7 +11,7 @@ from PIL import Image as Pictures
 
 import mmdata
 from mmdata.errors import ConfigError, UsageError
-from mmdata.mixture import merge, select
+from mmdata.mixture import TokenColumn, merge, select
 from mmdata.rejects import Reason, Reject
 from mmdata.report import count_tokens_by
 from mmdata.schema import Conversation, Media, assistant, replace, user
@@ -137,7 +137,17 @@ def test_an_expression_that_says_nothing_is_refused(where: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "call", ["random() < 0.1", "Random ( ) < 0.1", "id = uuid()", "now() > '2'"]
+    "call",
+    [
+        "random() < 0.1",
+        'Random ( ) < 0.1 OR "random"() < 0.1',
+        "id = uuid()",
+        "now() > '2'",
+        "get_current_timestamp() > '2026-01-01'",
+        "Current_Date > '2026-01-01'",
+        "age(TIMESTAMP '2026-01-01') > INTERVAL 1 DAY",
+        "id IN (SELECT id FROM rows USING SAMPLE 2)",
+    ],
 )
 def test_an_expression_that_chooses_other_rows_at_each_run_is_refused(
     call: str, tmp_path: Path
@@ -147,7 +157,13 @@ def test_an_expression_that_chooses_other_rows_at_each_run_is_refused(
     with pytest.raises(ConfigError, match=r"at each run.*--sample random:10%"):
         select(store, tmp_path / "some", where=call)
 
-    assert select(store, tmp_path / "some", where="source != 'random'").selected == 3
+    said = "source != 'random()' AND age(TIMESTAMP '2026-01-02', '2026-01-01') = INTERVAL 1 DAY"
+    assert select(store, tmp_path / "some", where=said).selected == 3
+
+
+def test_an_expression_is_whole_without_the_parentheses_that_it_is_put_in(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be one expression"):
+        select(numbered(tmp_path / "store", 2), tmp_path / "some", where="turns > 9) OR (true")
 
 
 def test_duplicates_are_dropped_but_for_the_first_of_what_is_asked_for(tmp_path: Path) -> None:
@@ -237,3 +253,13 @@ def test_what_is_merged_is_one_store_after_the_other(tmp_path: Path) -> None:
 
     assert [row.id for row in made] == ["c0", "c1", "c2", "c0#2", "c1#2", "c2#2"]
     assert len({row.id for row in made}) == 6
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_counted(tmp_path: Path) -> None:
+    def count(_: Conversation) -> int:
+        raise AssertionError("was counted")
+
+    store, taken = numbered(tmp_path / "store", 2), numbered(tmp_path / "taken", 2)
+
+    with pytest.raises(UsageError, match="is a store already"):
+        select(store, taken.path, where="tokens > 1", tokens=TokenColumn(count, "nothing"))
