@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["ArrowBackend", "endpoint_of"]
 
 _KEPT_OPEN: Final = 32
-_DENIED: Final = ("ACCESS_DENIED", "403", "AccessDenied", "INVALID_ACCESS_KEY", "SIGNATURE")
+_DENIED: Final = re.compile(
+    r"AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE)|\bExceptionName: AccessDenied\b"
+    r"|\bHTTP status 403\b|\bhttp_status_code=403\b|\bPERMISSION_DENIED: "
+)
+"""How Arrow says that a storage refuses, in a text that also has the name of the object in it."""
+_CREDENTIALS: Final = {
+    "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say as whom it is asked",
+    "gs": "Google's application default credentials say as whom it is asked",
+}
 
 
 def endpoint_of(scheme: str) -> str | None:
@@ -50,7 +59,7 @@ class ArrowBackend:
     def info(self, url: str) -> RemoteInfo | None:
         """Return what is at a URL, or None."""
         try:
-            found = self._ask(self._files.get_file_info, self._inside(url))
+            found = self._ask(url, self._files.get_file_info, self._inside(url))
         except FileNotFoundError:  # no object has this name
             return None
         return _info_of(found)
@@ -62,8 +71,8 @@ class ArrowBackend:
         if self._scheme == "gs":
             return info.version
         # Opened anew, as what is kept open tells what was there when it was opened.
-        file = self._ask(self._files.open_input_file, self._inside(url))
-        told = self._ask(file.metadata)
+        file = self._ask(url, self._files.open_input_file, self._inside(url))
+        told = self._ask(url, file.metadata)
         self._keep_open(url, info, file)
         return str(told.get("ETag", b"").decode())
 
@@ -72,15 +81,15 @@ class ArrowBackend:
         # Of a file of Google's storage in which any place may be read, Arrow asks for the whole
         # besides, and reads up to some megabytes of that: what is read whole is not opened so.
         if self._scheme == "gs" and (start, size) == (0, info.bytes):
-            with self._ask(self._files.open_input_stream, self._inside(url)) as stream:
-                return bytes(self._ask(stream.read, size))
+            with self._ask(url, self._files.open_input_stream, self._inside(url)) as stream:
+                return bytes(self._ask(url, stream.read, size))
         # Opening asks how large it is: one request for each read that need not be. What was opened
         # believes in its size, and a version is a second, within which another may have come.
         with self._lock:
             file = self._opened.pop((url, info), None)
         if file is None:
-            file = self._ask(self._files.open_input_file, self._inside(url))
-        data: bytes = self._ask(file.read_at, size, start)
+            file = self._ask(url, self._files.open_input_file, self._inside(url))
+        data: bytes = self._ask(url, file.read_at, size, start)
         self._keep_open(url, info, file)
         return data
 
@@ -95,7 +104,7 @@ class ArrowBackend:
         from pyarrow.fs import FileSelector
 
         below = FileSelector(self._inside(url), allow_not_found=True, recursive=recursive)
-        for found in self._ask(self._files.get_file_info, below):
+        for found in self._ask(url, self._files.get_file_info, below):
             info = _info_of(found)
             if info is not None:
                 yield f"{self._scheme}://{found.path}", info
@@ -103,7 +112,7 @@ class ArrowBackend:
     def _inside(self, url: str) -> str:
         return url.partition("://")[2].rstrip("/")
 
-    def _ask(self, action: Any, *args: Any) -> Any:
+    def _ask(self, url: str, action: Any, *args: Any) -> Any:
         import pyarrow as pa
 
         try:
@@ -113,8 +122,9 @@ class ArrowBackend:
         except pa.ArrowException as error:  # a name that Arrow opens no object by, as of `a//b`
             raise FileNotFoundError(errno.ENOENT, str(error)) from error
         except OSError as error:
-            if any(word in str(error) for word in _DENIED):
-                raise PermissionError(str(error)) from error
+            if _DENIED.search(str(error)):
+                what = f"access denied ({error}); {_CREDENTIALS[self._scheme]}"
+                raise PermissionError(errno.EACCES, what, url) from error
             raise
 
 

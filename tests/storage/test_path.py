@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import uuid
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage import Access, path_of, remote_path
+from mmdata.storage._arrow import ArrowBackend
 from mmdata.storage._media import path_of_medium
 from mmdata.storage._path import RemotePath, common_folder
+from tests.storage.buckets import client
 
 
 def at(url: str) -> RemotePath:
@@ -108,3 +111,29 @@ def test_what_fsspec_knows_is_read_as_a_folder_is(memory: str) -> None:
 def test_a_scheme_that_nobody_knows_is_said() -> None:
     with pytest.raises(UsageError, match="nosuch://"):
         at("nosuch://a/b").exists()
+
+
+def test_a_fault_at_a_name_that_reads_like_a_refusal_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refusal is final, and a fault is worth another attempt."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    nobody = ArrowBackend("s3", "http://127.0.0.1:1")
+
+    with pytest.raises(OSError, match="ACCESS_DENIED-403.jpg") as raised:
+        nobody.info("s3://bucket/ACCESS_DENIED-403.jpg")
+    assert not isinstance(raised.value, PermissionError)
+
+
+def test_a_refusal_names_the_object_and_says_whose_credentials_count(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"s3://{bucket}/data.json"
+    client().put_object(Bucket=bucket, Key="data.json", Body=b"[]")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+    with pytest.raises(PermissionError, match="AWS_PROFILE") as raised:
+        ArrowBackend("s3", os.environ["AWS_ENDPOINT_URL"]).info(url)
+    assert raised.value.filename == url
