@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -34,7 +34,9 @@ __all__ = [
     "join_pieces",
     "media_in_order",
     "require_dialog",
+    "require_settled_places",
     "require_turns",
+    "require_whole_marks",
     "require_whole_turns",
     "require_words",
     "spell_call",
@@ -182,6 +184,64 @@ def require_words(text: str) -> str:
             f"a text holds what is read as the mark of a medium: {text[:60]!r}", what="marks"
         )
     return text
+
+
+def require_whole_marks(conversation: Conversation) -> None:
+    """Refuse a row with a part of a mark in the words of a question: beside media every format
+    takes it for a mark that it does not understand.
+
+    Raises:
+        UnsayableError: there is one.
+    """
+    questions = [text for text in _questions(conversation.messages) if "<" in text]
+    if not conversation.media or not questions:
+        return
+
+    from mmdata.formats._marks import has_half_marks
+
+    if found := next(filter(has_half_marks, questions), None):
+        raise UnsayableError(
+            f"a question holds a part of the mark of a medium: {found[:60]!r}", what="marks"
+        )
+
+
+def require_settled_places(conversation: Conversation) -> None:
+    """Refuse a row whose turns bring their media, and in whose words as many spellings stand that
+    may be marks: these would be taken for the places of the media. In an answer such a spelling is
+    words, and so are then all.
+
+    Raises:
+        UnsayableError: there are as many.
+    """
+    said = [(one.role, part) for one in conversation.messages for part in one.content]
+    texts = [(role, part.text) for role, part in said if _may_mark(part)]
+    if not texts:
+        return
+
+    from mmdata.formats._marks import ALL_MARKS
+
+    found = [(role, mark) for role, text in texts for mark in ALL_MARKS.findall(text)]
+    shown = sum(type(part) in _SHOWS for _, part in said)
+    if found and len(found) == shown and all(role != "assistant" for role, _ in found):
+        raise UnsayableError(
+            f"{found[0][1]!r} is among the words of a row whose turns bring their media, and is "
+            "read as the place of one",
+            what="marks",
+        )
+
+
+def _questions(messages: Sequence[Message]) -> Iterator[str]:
+    return (
+        part.text
+        for one in messages
+        if one.role == "user"
+        for part in one.content
+        if isinstance(part, Text)
+    )
+
+
+def _may_mark(part: Part) -> TypeGuard[Text]:
+    return isinstance(part, Text) and any(opening in part.text for opening in "<[{")
 
 
 def media_in_order(conversation: Conversation) -> list[int]:

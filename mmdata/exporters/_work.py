@@ -23,6 +23,7 @@ from mmdata.exporters._features import (
 )
 from mmdata.exporters._media import MediaPlacer
 from mmdata.exporters._plain import Columns, PlainRows, find_plain
+from mmdata.exporters._turns import require_whole_marks
 from mmdata.exporters._writers import Writer
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split
@@ -176,6 +177,7 @@ class Work:
             )
         dropped = said & self.drop
         row = drop_features(conversation, dropped)
+        require_whole_marks(row)
         record = self.exporter.record(Row(row, self.placer.place(row.media)))
         self.counts.dropped.update(dropped)
         return record

@@ -21,7 +21,7 @@ from mmdata.errors import DataError
 from mmdata.exporters import FEATURES, MediaMode, registry
 from mmdata.exporters._features import drop_echo
 from mmdata.exporters._plain import Columns, find_plain
-from mmdata.schema import Conversation, replace
+from mmdata.schema import Conversation, Text, replace
 from tests.conversations import conversations
 from tests.exporters.sayable import rows
 from tests.stores import write
@@ -132,6 +132,66 @@ def test_a_store_that_is_exported_and_converted_again_has_the_same_rows(
 
     assert (report.rejects, report.dropped) == ({}, {})
     assert sorted(again, key=by_id) == sorted(written, key=by_id)
+
+
+SPELLINGS: Final = (
+    "[IMAGE]", "{image}", "{{video}}", "[img 1]", "< image >", "<Image>", "<img>", "<video>",
+    "<image 1>", "<picture>", "<|vision_end|>", "<row_1_col_1>", "<|im_start|>", "&lt;image&gt;",
+    "![a](b.jpg)", "Picture 1:", "<audio>",
+)  # fmt: skip
+"""What is, or may be, the mark of a medium to one format or another."""
+
+
+def say_more(row: Conversation, words: Sequence[tuple[int, str]]) -> Conversation:
+    """Return a row with more words in some of its texts, each behind the text of such a number."""
+    messages = list(row.messages)
+    places = [
+        (turn, place)
+        for turn, message in enumerate(messages)
+        for place, part in enumerate(message.content)
+        if isinstance(part, Text)
+    ]
+    for number, more in words:
+        turn, place = places[number % len(places)]
+        content = list(messages[turn].content)
+        text = content[place]
+        assert isinstance(text, Text)
+        content[place] = replace(text, text=f"{text.text} {more} then")
+        messages[turn] = replace(messages[turn], content=tuple(content))
+    return replace(row, messages=tuple(messages))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+@settings(quick, max_examples=20)
+@given(data=st.data())
+def test_words_that_look_like_marks_come_back_as_they_are_or_do_not_leave(
+    target: Target, data: st.DataObject
+) -> None:
+    more = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(SPELLINGS)), max_size=2)
+    drawn = data.draw(
+        st.lists(
+            st.builds(say_more, rows(frozenset(), **target.limits), more),
+            min_size=1,
+            max_size=8,
+            unique_by=lambda row: row.id,
+        )
+    )
+    written = [replace(row, source="test") for row in drawn]
+
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        store = write(folder / "store", written)
+        try:
+            mmdata.export(store, target.name, folder / "out", options=target.options)
+        except DataError:  # none left
+            return
+        lines = folder / "out" / "mmdata-rejects.jsonl"
+        rejects = lines.read_text().splitlines() if lines.exists() else []
+        stayed = {json.loads(line)["id"] for line in rejects}
+        again = convert_back(folder / "out", target)
+
+    left = [row for row in written if row.id not in stayed]
+    assert sorted(again, key=by_id) == sorted(left, key=by_id)
 
 
 @pytest.mark.parametrize("name", sorted({target.name for target in TARGETS}))

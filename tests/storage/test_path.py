@@ -121,7 +121,7 @@ def test_a_fault_at_a_name_that_reads_like_a_refusal_is_no_refusal(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     nobody = ArrowBackend("s3", "http://127.0.0.1:1")
 
-    with pytest.raises(OSError, match="ACCESS_DENIED-403.jpg") as raised:
+    with pytest.raises(OSError, match="ACCESS_DENIED-403") as raised:
         nobody.info("s3://bucket/ACCESS_DENIED-403.jpg")
     assert not isinstance(raised.value, PermissionError)
 
