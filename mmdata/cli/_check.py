@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from mmdata.cli._account import oddity_lines
 from mmdata.cli._say import columns, say
 from mmdata.cli._shared import (
     ENGINE,
+    JSON,
     LIMITS,
     PARTITIONS,
     STORE,
@@ -42,6 +44,7 @@ __all__ = ["check"]
 @WORKERS
 @ENGINE
 @PARTITIONS
+@JSON
 def check(
     store: Path,
     media: bool,
@@ -52,12 +55,12 @@ def check(
     deadline: float,
     memory: int,
     max_pixels: int,
+    as_json: bool,
     **settings: Any,
 ) -> None:
     """Read every byte of a store and say whether it is whole;
     with --media or --decode, its media too.
     """
-    from mmdata.conversion.account import count_oddities
     from mmdata.engine.partitions import check_store
 
     if not path_of(store, "store").exists():
@@ -69,23 +72,41 @@ def check(
         settings |= place
         settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
         faults = _media_faults(store, "decode" if decode else "compare", settings, found)
-    for fault in faults:
-        say(f"mmdata: {fault}", err=True)
+    if as_json:
+        say(json.dumps(_account(store, faults, found, media or decode)))
+    elif faults:
+        for fault in faults:
+            say(f"mmdata: {fault}", err=True)
+    else:
+        _say_account(_account(store, faults, found, media or decode))
     if faults:
         sys.exit(1)
-    opened = mmdata.open(store)
-    say(f"{store} is whole: {len(opened):,} rows")
-    # Only decoding finds them where the rows do not say it.
-    if oddities := dict(sorted(found.items())) or count_oddities(opened):
-        say(columns(oddity_lines(oddities)))
-    if media or decode:
-        _say_without_hash(store)
 
 
-def _say_without_hash(store: Path) -> None:
+def _account(
+    store: Path, faults: Sequence[str], found: Mapping[str, int], with_media: bool
+) -> dict[str, Any]:
+    """Return what is known of a store; of one that is not whole, what is wrong with it alone."""
+    from mmdata.conversion.account import count_oddities
     from mmdata.conversion.prober import count_without_hash
 
-    if count := count_without_hash(mmdata.open(store)):
+    account: dict[str, Any] = {"store": str(store), "whole": not faults, "faults": list(faults)}
+    if faults:
+        return account
+    opened = mmdata.open(store)
+    # Only decoding finds them where the rows do not say it.
+    account |= {"rows": len(opened), "oddities": dict(sorted(found.items()))}
+    account["oddities"] = account["oddities"] or dict(count_oddities(opened))
+    if with_media:
+        account["media_without_hash"] = count_without_hash(opened)
+    return account
+
+
+def _say_account(account: Mapping[str, Any]) -> None:
+    say(f"{account['store']} is whole: {account['rows']:,} rows")
+    if oddities := account["oddities"]:
+        say(columns(oddity_lines(oddities)))
+    if count := account.get("media_without_hash"):
         say(
             f"of {count:,} media files it keeps no hash, "
             "so another file in the place of one is not found: "

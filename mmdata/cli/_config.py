@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +14,7 @@ import click
 from mmdata._tools.yaml_file import read_yaml
 from mmdata.cli._help import WholeHelp
 from mmdata.cli._say import say
-from mmdata.cli._shared import STORE
+from mmdata.cli._shared import JSON, STORE
 from mmdata.errors import ConfigError, UsageError
 
 __all__ = ["config"]
@@ -32,16 +34,23 @@ def config() -> None:
 
 @config.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=STORE)
-def check(files: tuple[Path, ...]) -> None:
+@JSON
+def check(files: tuple[Path, ...], as_json: bool) -> None:
     """Say all that is wrong with a mixing YAML, a pipeline or a recipe, before anything is run."""
-    faults = []
+    kinds: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for file in files:
         try:
-            say(f"{file}: {_check(file)}; nothing is wrong with it")
+            kinds[str(file)] = _check(file)
         except UsageError as error:
-            faults.append(str(error))
+            faults[str(file)] = str(error)
+    if as_json:
+        say(json.dumps({"files": kinds, "faults": faults}))
+        sys.exit(2 if faults else 0)
+    for name, kind in kinds.items():
+        say(f"{name}: {kind}; nothing is wrong with it")
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError("\n".join(faults.values()))
 
 
 def _check(file: Path) -> str:

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -262,3 +262,22 @@ def test_an_expression_leaves_nothing_but_the_table(tmp_path: Path) -> None:
     done = mmdata_process(tmp_path, "select", "store", "-o", "some", "--where", "turns = 2")
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+INTERRUPTED: Final = """
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mmdata.cli._stats":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("mmdata", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "mmdata: stopped; nothing was begun\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -204,6 +204,30 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
 
     assert run("check", tmp_path / "store").exit_code == 0
     assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).output
+
+
+def all_commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from all_commands(command)
+        else:
+            yield command
+
+
+@pytest.mark.parametrize("command", list(all_commands(cli)), ids=lambda command: command.name)
+def test_every_command_answers_programs_too(command: click.Command) -> None:
+    assert "--json" in {name for option in command.params for name in option.opts}
+
+
+def test_programs_are_told_what_is_wrong_with_each_file(tmp_path: Path) -> None:
+    good, bad = tmp_path / "mix.yaml", tmp_path / "bad.yaml"
+    numbered(tmp_path / "a", 1)
+    good.write_text(f"datasets: [{{store: {tmp_path}/a}}]")
+    bad.write_text("datasets: [{stroe: a}]")
+
+    told = json.loads(run("config", "check", good, bad, "--json", code=2).stdout)
+    assert told["files"] == {str(good): "a mixture of 1 data sets"}
+    assert "stroe" in told["faults"][str(bad)]
 
 
 # --- what cases are made of
@@ -1235,6 +1259,15 @@ def merge_output(place: Path, request: pytest.FixtureRequest) -> None:
     assert len(rows("both")) == 2
 
 
+@case("merge", "--json")
+def merge_json(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "a", 2)
+    numbered(place / "b", 1, first=2)
+
+    told = answer("merge", "a", "b", "-o", "both")
+    assert told == {"store": "both", "rows": 3, "stores": ["a", "b"]}
+
+
 @case("merge", "--parquet")
 def merge_parquet(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "a", 2)
@@ -1365,6 +1398,21 @@ def check_media(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert "3 rows" in run("check", "store").stdout
     assert "1.mp4" in run(*CHECK, "--media", code=1).output
+
+
+@case("check", "--json")
+def check_json(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    whole = answer(*CHECK, "--media")
+    assert (whole["whole"], whole["rows"], whole["faults"]) == (True, 3, [])
+    assert whole["media_without_hash"] == 3
+
+    (place / "1.mp4").unlink()
+    said = run(*CHECK, "--media", "--json", code=1)
+    assert said.stderr == ""
+    [fault] = json.loads(said.stdout)["faults"]
+    assert "1.mp4" in fault
 
 
 @case("check", "--on-damage")
