@@ -497,6 +497,11 @@ class Stream:
         """What is wrong with the options, each in words."""
         faults = faults_of_fields(self)
         yield from faults.values()
+        if not callable(getattr(self.mixture, "located", None)):
+            yield (
+                f"mixture must be a store (mmdata.open) or a mixture (Mixture.from_yaml), found "
+                f"{self.mixture!r}"
+            )
         if not {"rank", "world_size"} & faults.keys() and self.rank >= self.world_size:
             yield (
                 f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, "

@@ -397,3 +397,9 @@ def test_a_stream_that_goes_on_reads_the_epoch_it_stood_in() -> None:
     second.load_state_dict(first.state_dict())
 
     assert ids(second) == [name for batch in taken for row in batch.ids for name in row]
+
+
+@pytest.mark.parametrize("place", ["stores/rwf", b"stores", None, 5])
+def test_what_is_neither_a_store_nor_a_mixture_is_said_to_be_none(place: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must be a store \(mmdata.open\)"):
+        Stream(place, TEMPLATE)
