@@ -325,6 +325,7 @@ class Deadly(Llava):
         return super().conversation(record)
 
 
+@pytest.mark.slow
 def test_a_partition_that_kills_its_workers_costs_the_record_that_does_it(tmp_path: Path) -> None:
     records = [record(number) for number in range(60)]
     sound = write_lines(tmp_path, records)

@@ -57,6 +57,7 @@ def test_which_rows_are_held_out_depends_on_no_order(tmp_path: Path, by: Any) ->
     assert splits(tmp_path / "0") == splits(tmp_path / "1") == splits(tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_which_rows_are_held_out_depends_on_no_batch(tmp_path: Path) -> None:
     """Where media are looked into, batches are smaller."""
     from PIL import Image

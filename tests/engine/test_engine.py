@@ -70,6 +70,7 @@ def test_jobs_that_nobody_waited_for_are_in_nobody_s_way(engine: LocalEngine) ->
     assert list(run_jobs(engine, double_late, [(5,), (6,)])) == [10, 12]
 
 
+@pytest.mark.slow
 def test_tasks_are_taken_a_few_ahead_and_no_more(engine: LocalEngine) -> None:
     taken = 0
 

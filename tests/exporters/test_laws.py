@@ -161,6 +161,7 @@ def say_more(row: Conversation, words: Sequence[tuple[int, str]]) -> Conversatio
     return replace(row, messages=tuple(messages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 @settings(quick, max_examples=20)
 @given(data=st.data())
@@ -194,6 +195,7 @@ def test_words_that_look_like_marks_come_back_as_they_are_or_do_not_leave(
     assert sorted(again, key=by_id) == sorted(left, key=by_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({target.name for target in TARGETS}))
 @settings(quick, max_examples=20)
 @given(drawn=st.lists(conversations(), min_size=1, max_size=6, unique_by=lambda row: row.id))
@@ -221,6 +223,7 @@ def unsaid_by(name: str) -> list[str]:
     return [feature for feature in FEATURES if feature not in registry.get(name).says]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 @quick
 @given(data=st.data())

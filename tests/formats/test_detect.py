@@ -115,6 +115,7 @@ def with_text(number: int) -> dict[str, Any]:
     return {"id": f"t{number}", "conversations": turns}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["array", "printed", "lines"])
 @pytest.mark.parametrize("place", [0.5, 1.0])
 def test_a_source_that_goes_on_in_another_format_is_said_to_be_mixed(

@@ -290,6 +290,7 @@ def test_a_field_that_only_looks_like_a_bound_of_a_clip_is_none(name: str) -> No
     assert not is_bound(name)
 
 
+@pytest.mark.slow
 @given(fields_added(NOTHING))
 @example(("video178k", (), "videos", None))
 @example(("lavis", (), "videos", None))

@@ -69,6 +69,7 @@ def pixels_of(prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("upright", "step"), [(False, 1), (True, 5)])
 def test_a_bilinear_crop_is_where_torchvision_has_it_for_every_width(
     upright: bool, step: int

@@ -38,6 +38,7 @@ EXPRESSIONS: dict[str, Callable[[Conversation], bool] | None] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", EXPRESSIONS)
 @settings(max_examples=15, deadline=None)
 @given(rows=st.lists(conversations(), min_size=1, max_size=6), parquet=st.booleans())

@@ -125,6 +125,7 @@ def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_family(
     assert "no qwen vocabulary at nowhere" in other.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "method"),
     [
@@ -165,6 +166,7 @@ def test_what_is_no_sample_names_the_package(project: Project) -> None:
     assert f"{PLUGIN} is at fault: TypeError: encode must return an Encoded" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolated", ["false", "true"])
 @pytest.mark.parametrize(
     ("old", "new", "detail"),

@@ -72,6 +72,7 @@ def about_noise(name: str, *, boxes: int = 0) -> Conversation:
     return Conversation(name, (user(Image(0), "What?"), assistant("That.", *regions)), (media,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [True, False], ids=["a template", "no template"])
 @pytest.mark.parametrize("bounds", [(None, None), (1.0, 3.0)], ids=["file", "clip"])
 @pytest.mark.parametrize("cached", [False, True], ids=["decoded", "cached"])
@@ -130,6 +131,7 @@ def test_tokens_that_are_trained_on_are_told_from_the_others(tmp_path: Path) -> 
     assert ids["context"] == encoded.input_ids[~trained & ~inside].tolist()
 
 
+@pytest.mark.slow
 def test_a_page_of_200_rows_is_below_20_megabytes_whatever_they_hold(tmp_path: Path) -> None:
     noise = about_noise("n")
     long = "word " * 40_000
@@ -185,6 +187,7 @@ class Deadly(WordTemplate):
         return super().encode(conversation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hangs", "said"),
     [(True, "raise deadline (--deadline, "), (False, "the decoding process died: SIGABRT")],

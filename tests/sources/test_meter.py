@@ -92,6 +92,7 @@ def read_through(sources: Sequence[Path], name: str = "llava") -> tuple[Meter, i
     return meter, sum(batch.num_records for batch in batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("letters", ["0123456789abcdef", "私你好的是在不了有和"])
 def test_of_records_of_one_size_their_share_is_that_of_their_number(

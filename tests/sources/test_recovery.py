@@ -586,6 +586,7 @@ def test_a_number_that_is_beyond_what_can_be_kept_only_where_the_window_cuts_it_
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1 << 18, 1 << 19])
 def test_a_record_larger_than_the_window_reads_the_same_wherever_it_ends(
     files: Files, size: int

@@ -81,6 +81,7 @@ def fill(folder: Path) -> None:
         Image.new("RGB", (16, 12), (number, 0, 0)).save(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"check": "exists"}, {"check": "probe"}, {"check": "decode"}, {"embed": True}],
@@ -129,6 +130,7 @@ def test_a_store_is_read_from_afar_and_its_media_are_checked(cloud: Cloud) -> No
     assert there.locate(there[0].media[0]) == f"{root}/clips/0.mp4"
 
 
+@pytest.mark.slow
 def test_files_of_a_folder_are_found_by_its_name_and_by_patterns(
     cloud: Cloud, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def ids(store: str) -> list[str]:
     return [row.id for row in mmdata.open(store)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_network_that_fails_now_and_then_gives_the_whole_store(
     source: str, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -63,6 +64,7 @@ def test_a_network_that_fails_now_and_then_gives_the_whole_store(
     assert len(keys(bucket, "store/")) == 3
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_for_good_is_one_error_that_names_the_object(
     source: str, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_network_that_fails_for_good_is_one_error_that_names_the_object(
     assert keys(bucket, "store") == []
 
 
+@pytest.mark.slow
 def test_a_source_of_which_the_middle_cannot_be_read_is_an_error_and_no_reject(
     source: str, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def facts(found: Index) -> list[object]:
     return [*each, *pixels, *said, found.packets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "kind", "pix_fmt", "more"),
     [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from mmdata.store.batch import ConversationBatch
 from tests.conversations import conversations
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(conversations(), max_size=3), min_size=1, max_size=4))
 def test_batches_joined_say_what_they_said_and_account_for_all(
     groups: list[list[Conversation]],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def hashes(rows: Sequence[Conversation]) -> list[int]:
     return hash_contents(ConversationBatch.from_conversations(rows))
 
 
+@pytest.mark.slow
 @given(st.lists(conversations(), max_size=6))
 def test_a_content_is_the_rows_own_whatever_stands_beside_it(rows: list[Conversation]) -> None:
     assert hashes(rows) == [content for row in rows for content in hashes([row])]
@@ -42,6 +44,7 @@ def test_a_content_is_the_same_in_a_slice(rows: list[Conversation], data: st.Dat
     assert hash_contents(batch.slice(start, len(rows))) == hash_contents(batch)[start:]
 
 
+@pytest.mark.slow
 @given(st.lists(conversations(), max_size=6))
 def test_contents_are_alike_just_where_the_same_is_said(rows: list[Conversation]) -> None:
     found = hashes(rows)

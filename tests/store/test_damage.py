@@ -138,6 +138,7 @@ def test_a_flipped_bit_in_any_file_of_a_store_is_found_by_check(store: Store, na
         assert [fault.path for fault in mmdata.check(store.path)] == [str(file)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [b"", b"x", None])
 def test_rejects_that_are_cut_longer_or_gone_are_found_by_check(
     store: Store, change: bytes | None

@@ -71,6 +71,7 @@ def test_the_duration_of_what_decodes_is_the_end_of_the_last_frame_that_does() -
     assert found.duration == pytest.approx(ticks[-1] / RATE, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b_frames", [0, 3])
 @pytest.mark.parametrize("container", ["mp4", "fragmented mp4", "mov", "matroska", "mpegts"])
 @few

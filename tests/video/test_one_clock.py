@@ -210,6 +210,7 @@ def processes() -> Iterator[LocalEngine]:
         yield engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_stream_of_a_store_is_that_of_its_lossless_frames(
     store: Store, strategy: str, processes: LocalEngine, tmp_path: Path

@@ -50,6 +50,7 @@ def test_times_are_those_of_ffprobe(fixtures: Path) -> None:
         assert found.stream == truth["stream"]
 
 
+@pytest.mark.slow
 def test_every_frame_is_that_of_a_full_decode_at_the_time_of_ffprobe(fixtures: Path) -> None:
     for path, truth in clips(fixtures).items():
         full, times = _fully_decoded(path), np.array(truth["times"])
@@ -74,6 +75,7 @@ def test_what_is_damaged_is_refused_unless_it_is_to_be_kept(fixtures: Path) -> N
             assert kept.damage
 
 
+@pytest.mark.slow
 def test_decord_gives_the_frames_that_it_gives_in_a_row_or_is_refused(fixtures: Path) -> None:
     decord = pytest.importorskip("decord")
     agreed = 0
