@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,7 +37,19 @@ def names(batches: list[Batch]) -> list[str]:
 
 
 def children() -> list[psutil.Process]:
-    return list(psutil.Process().children(recursive=True))
+    """Return the processes of this one, but the one that forks workers, which stays."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.ppid() != os.getpid() or not is_fork_server(child)
+    ]
+
+
+def is_fork_server(process: psutil.Process) -> bool:
+    try:
+        return "serve_forks" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 def shared_memory() -> set[Path]:
