@@ -258,7 +258,8 @@ class _Forks:
             pid = os.fork()
         except OSError as error:
             print(f"no worker can be started: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            channel.send(_STATUS.pack(os.EX_OSERR))
+            with suppress(OSError):  # whoever asked is gone
+                channel.send(_STATUS.pack(os.EX_OSERR))
             for one in (channel, ours, theirs):
                 one.close()
             _close_all(pipe, out, errors)
