@@ -72,13 +72,14 @@ def check(
         settings |= place
         settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
         faults = _media_faults(store, "decode" if decode else "compare", settings, found)
+    account = _account(store, faults, found, media or decode)
     if as_json:
-        say(json.dumps(_account(store, faults, found, media or decode)))
+        say(json.dumps(account))
     elif faults:
         for fault in faults:
             say(f"mmdata: {fault}", err=True)
     else:
-        _say_account(_account(store, faults, found, media or decode))
+        _say_account(account)
     if faults:
         sys.exit(1)
 
@@ -94,9 +95,9 @@ def _account(
     if faults:
         return account
     opened = mmdata.open(store)
+    account["rows"] = len(opened)
     # Only decoding finds them where the rows do not say it.
-    account |= {"rows": len(opened), "oddities": dict(sorted(found.items()))}
-    account["oddities"] = account["oddities"] or dict(count_oddities(opened))
+    account["oddities"] = dict(sorted(found.items())) or dict(count_oddities(opened))
     if with_media:
         account["media_without_hash"] = count_without_hash(opened)
     return account

@@ -46,9 +46,11 @@ def info(store: Path, max_length: int | None, strict: bool, as_json: bool, **rea
             from mmdata.report.lengths import measure_lengths
 
             lengths = measure_lengths(opened.rows(located=True), template)
-            over = {} if max_length is None else {max_length: lengths.over(max_length)}
-            told = json.dumps({**lengths.summary(), "over": over})
-            say(told if as_json else lengths.as_text(limit=max_length))
+            if as_json:
+                over = {} if max_length is None else {max_length: lengths.over(max_length)}
+                say(json.dumps({**lengths.summary(), "over": over}))
+            else:
+                say(lengths.as_text(limit=max_length))
             return
     manifest = opened.manifest
     if as_json:

@@ -193,8 +193,10 @@ def require_whole_marks(conversation: Conversation) -> None:
     Raises:
         UnsayableError: there is one.
     """
+    if not conversation.media:
+        return
     questions = [text for text in _questions(conversation.messages) if "<" in text]
-    if not conversation.media or not questions:
+    if not questions:
         return
 
     from mmdata.formats._marks import has_half_marks
