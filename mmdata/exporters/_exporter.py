@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import msgspec
+
 from mmdata._tools.options import check_fields
 from mmdata.exporters._features import Feature
 from mmdata.exporters._media import MediaMode, PlacedMedium
 from mmdata.exporters._plain import PlainRows
-from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.exporters._writers import JsonWriter, Writer, encode_records
 from mmdata.schema import Conversation
 
 __all__ = ["Exporter", "Row"]
@@ -55,7 +57,10 @@ class Exporter(Protocol):
     """
 
     read_by: ClassVar[str | None] = None
-    """The format that reads the records back, where there is one."""
+    """The format that reads the records back, where there is one. A row whose words would come back
+    as something else, such as the mark of a medium, is then a reject, unless the user drops
+    ``marks``.
+    """
 
     def __post_init__(self) -> None:
         """Check the options, of a dataclass."""
@@ -76,6 +81,16 @@ class Exporter(Protocol):
         have several media, or of several kinds.
         """
         return None
+
+    def reading_options(self, conversation: Conversation) -> Mapping[str, Any]:
+        """Return the options under which the format of ``read_by`` gives a row back; by default
+        none but its own.
+        """
+        return {}
+
+    def as_read(self, record: Any) -> Any:
+        """Return a record as whoever reads its file gets it; by default as JSON has it."""
+        return msgspec.json.decode(encode_records([record]))
 
     most_parts: ClassVar[int] = 1
     """Into how many parts, of rows that follow one another, many rows may be cut: as many as are

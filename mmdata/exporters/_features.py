@@ -31,6 +31,7 @@ Feature: TypeAlias = Literal[
     "clips",
     "extra",
     "judgement",
+    "marks",
     "reasoning",
     "rejected",
     "seconds",
@@ -46,6 +47,8 @@ Feature: TypeAlias = Literal[
 - ``extra``: fields of the source that have no column of their own
 - ``judgement``: that an answer was judged good; one judged bad is no answer to learn, and is kept
   from a target that cannot say so
+- ``marks``: that words which spell a mark, a box or a thought are words; they leave as they are,
+  and are read as what they spell
 - ``reasoning``: what is thought before something is said
 - ``rejected``: the worse ending of a preference pair
 - ``seconds``: when each of the pictures is that a video is given as; a target that has a rate says
@@ -80,7 +83,8 @@ def drop_echo(conversation: Conversation) -> Conversation:
 
 
 def find_features(conversation: Conversation) -> set[Feature]:
-    """Return what a row says that not every target can.
+    """Return what a row says that not every target can; of ``marks`` no row tells by itself, but
+    who reads it back (:mod:`mmdata.exporters._read_back`).
 
     >>> from mmdata.schema import assistant, system, user
     >>> said = system("Be brief."), user("Hi"), assistant("Hello")

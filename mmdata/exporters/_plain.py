@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from mmdata._tools.marks import MARK_BEGINNINGS
 from mmdata.exporters._features import Feature
 from mmdata.schema import MediaType, Role
 from mmdata.store.arrays import flag_bytes, list_lengths, list_values, valid_bytes
@@ -148,7 +149,7 @@ def find_plain(columns: Columns, *, without: Collection[Feature] = ()) -> NDArra
     parts = columns.parts
     _refuse(plain, columns.row_of_part, columns.kinds > _VIDEO)
     _refuse(plain, columns.row_of_part, _there(parts.field("train")))
-    _refuse_marks(plain, columns)
+    _refuse_suspects(plain, columns)
     _refuse_media(plain, columns)
     return plain
 
@@ -172,19 +173,19 @@ def _refuse_turns(plain: NDArray[np.bool_], columns: Columns) -> None:
     plain &= (columns.num_turns - has_system) % 2 == 0
 
 
-def _refuse_marks(plain: NDArray[np.bool_], columns: Columns) -> None:
-    """Unset the rows in whose words something looks like the mark of a medium, in place."""
+def _refuse_suspects(plain: NDArray[np.bool_], columns: Columns) -> None:
+    """Unset the rows whose words may be read as something else, in place."""
     import numpy as np
 
-    # Nearly no text of a captioning set has a "<".
-    if not columns.have_any("<"):
+    # Nearly no text of a captioning set has any of these.
+    if not columns.have_any(MARK_BEGINNINGS):
         return
 
     # The room of formats takes as long to import as thousands of rows to write.
-    from mmdata.formats._marks import has_half_marks, has_marks
+    from mmdata.formats._suspects import find_suspect
 
-    marked = [has_marks(text) or has_half_marks(text) for text in columns.words]
-    _refuse(plain, columns.row_of_part, np.array(marked, np.bool_))
+    suspect = [find_suspect(text) is not None for text in columns.words]
+    _refuse(plain, columns.row_of_part, np.array(suspect, np.bool_))
 
 
 def _refuse_media(plain: NDArray[np.bool_], columns: Columns) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -33,10 +33,9 @@ __all__ = [
     "ending_of",
     "join_pieces",
     "media_in_order",
+    "options_for_thoughts",
     "require_dialog",
-    "require_settled_places",
     "require_turns",
-    "require_whole_marks",
     "require_whole_turns",
     "require_words",
     "spell_call",
@@ -146,6 +145,13 @@ def ending_of(conversation: Conversation) -> tuple[Sequence[Message], Sequence[M
     return messages[: asked[-1] + 1], messages[asked[-1] + 1 :]
 
 
+def options_for_thoughts(conversation: Conversation) -> dict[str, str]:
+    """Return the options of a format that reads thoughts out of words, for a row that thinks."""
+    messages = (*conversation.messages, *(conversation.rejected or ()))
+    thinks = any(isinstance(part, Reasoning) for one in messages for part in one.content)
+    return {"thoughts": "reasoning"} if thinks else {}
+
+
 def think(thought: str | None, words: str) -> str:
     r"""Return words after what was thought, as reasoning models write it.
 
@@ -168,7 +174,8 @@ def spell_call(call: ToolCall) -> str:
 
 
 def require_words(text: str) -> str:
-    """Return words, in which nothing looks like the mark of a medium.
+    """Return words, in which nothing is what models and their tools take for the mark of a medium,
+    whoever reads the record.
 
     Raises:
         UnsayableError: something does.
@@ -184,66 +191,6 @@ def require_words(text: str) -> str:
             f"a text holds what is read as the mark of a medium: {text[:60]!r}", what="marks"
         )
     return text
-
-
-def require_whole_marks(conversation: Conversation) -> None:
-    """Refuse a row with a part of a mark in the words of a question: beside media every format
-    takes it for a mark that it does not understand.
-
-    Raises:
-        UnsayableError: there is one.
-    """
-    if not conversation.media:
-        return
-    questions = [text for text in _questions(conversation.messages) if "<" in text]
-    if not questions:
-        return
-
-    from mmdata.formats._marks import has_half_marks
-
-    if found := next(filter(has_half_marks, questions), None):
-        raise UnsayableError(
-            f"a question holds a part of the mark of a medium: {found[:60]!r}", what="marks"
-        )
-
-
-def require_settled_places(conversation: Conversation) -> None:
-    """Refuse a row whose turns bring their media, and in whose words as many spellings stand that
-    may be marks: these would be taken for the places of the media. In an answer such a spelling is
-    words, and so are then all.
-
-    Raises:
-        UnsayableError: there are as many.
-    """
-    said = [(one.role, part) for one in conversation.messages for part in one.content]
-    texts = [(role, part.text) for role, part in said if _may_mark(part)]
-    if not texts:
-        return
-
-    from mmdata.formats._marks import ALL_MARKS
-
-    found = [(role, mark) for role, text in texts for mark in ALL_MARKS.findall(text)]
-    shown = sum(type(part) in _SHOWS for _, part in said)
-    if found and len(found) == shown and all(role != "assistant" for role, _ in found):
-        raise UnsayableError(
-            f"{found[0][1]!r} is among the words of a row whose turns bring their media, and is "
-            "read as the place of one",
-            what="marks",
-        )
-
-
-def _questions(messages: Sequence[Message]) -> Iterator[str]:
-    return (
-        part.text
-        for one in messages
-        if one.role == "user"
-        for part in one.content
-        if isinstance(part, Text)
-    )
-
-
-def _may_mark(part: Part) -> TypeGuard[Text]:
-    return isinstance(part, Text) and any(opening in part.text for opening in "<[{")
 
 
 def media_in_order(conversation: Conversation) -> list[int]:

@@ -23,7 +23,7 @@ from mmdata.exporters._features import (
 )
 from mmdata.exporters._media import MediaPlacer
 from mmdata.exporters._plain import Columns, PlainRows, find_plain
-from mmdata.exporters._turns import require_whole_marks
+from mmdata.exporters._read_back import Readers
 from mmdata.exporters._writers import Writer
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split
@@ -96,6 +96,11 @@ class Work:
     rejects: IO[str]
     counts: Counts
     stopped: Event = field(default_factory=Event)
+    readers: Readers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what reads the exporter's records back."""
+        object.__setattr__(self, "readers", Readers(self.exporter))
 
     def write_all(
         self,
@@ -168,17 +173,23 @@ class Work:
 
     def _record(self, conversation: Conversation) -> Any:
         conversation = self.placer.choose_frames(drop_echo(conversation))
-        said = find_features(conversation)
-        if left := sorted(said - self.exporter.says - self.drop):
+        features = find_features(conversation)
+        if left := sorted(features - self.exporter.says - self.drop):
             raise UnsayableError(
                 f"the row has {', '.join(left)}, which the target cannot say; "
                 f"--drop {','.join(left)} leaves it out",
                 what=left[0],
             )
-        dropped = said & self.drop
-        row = drop_features(conversation, dropped)
-        require_whole_marks(row)
-        record = self.exporter.record(Row(row, self.placer.place(row.media)))
+        dropped = features & self.drop
+        said = drop_features(conversation, dropped)
+        row = Row(said, self.placer.place(said.media))
+        record = self.exporter.record(row)
+        if misreading := self.readers.find_misreading(row, record):
+            if "marks" not in self.drop:
+                raise UnsayableError(
+                    f"{misreading}; --drop marks lets the words leave as they are", what="marks"
+                )
+            dropped |= {"marks"}
         self.counts.dropped.update(dropped)
         return record
 

@@ -192,6 +192,10 @@ class Datasets(Exporter):
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
+    def as_read(self, record: Any) -> Any:
+        """Return a record as a row of Parquet has it."""
+        return make_batch([record]).to_pylist()[0]
+
     def open(self, folder: Path) -> Writer:
         """Return what writes Parquet."""
         return self.open_part(folder, 0)

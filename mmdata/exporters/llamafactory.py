@@ -21,13 +21,14 @@ from mmdata.exporters._turns import (
     add_media,
     divide_turn,
     ending_of,
+    options_for_thoughts,
     require_dialog,
     spell_call,
     text_of,
     think,
 )
 from mmdata.exporters._writers import JUDGED, KINDS, PAIRS, JsonWriter, Writer, kind_of
-from mmdata.schema import Message
+from mmdata.schema import Conversation, Message
 
 __all__ = ["LlamaFactory"]
 
@@ -139,6 +140,10 @@ class LlamaFactory(Exporter):
         codes = {SYSTEM: "system", USER: "user", ASSISTANT: "assistant"}
         names = {code: self._names[role] for code, role in codes.items()}
         return list_records(rows, self._turns, self._keys, names, self.fields, always=',"tools":""')
+
+    def reading_options(self, conversation: Conversation) -> Mapping[str, Any]:
+        """Return that thoughts are read, of a row that has some."""
+        return options_for_thoughts(conversation)
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""

@@ -16,7 +16,6 @@ from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import (
     add_extra,
     media_in_order,
-    require_settled_places,
     require_whole_turns,
 )
 from mmdata.exporters._writers import LINE_END, JsonWriter, Writer
@@ -66,7 +65,6 @@ class Messages(Exporter):
         """
         conversation = row.conversation
         media_in_order(conversation)
-        require_settled_places(conversation)
         require_whole_turns(conversation)
         record = {
             "id": conversation.id,
@@ -76,11 +74,11 @@ class Messages(Exporter):
         return add_extra(record, conversation, self.fields)
 
     def records(self, rows: PlainRows) -> Any:
-        """Return the records of plain rows as JSON, or None where a field in ``extra``, or words,
-        may be read as something else; those of ``openai`` are asked for one by one.
+        """Return the records of plain rows as JSON, or None where a field in ``extra`` would
+        be read as something else; those of ``openai`` are asked for one by one.
         """
         extras = extras_of(rows, self.fields, ("id", "messages"))
-        if extras is None or self.style != "hf" or _may_settle_places(rows):
+        if extras is None or self.style != "hf":
             return None
         parts = part_objects(rows, _PARTS)
         turns = turns_of(rows, parts, _FRONTS, "]}")
@@ -90,13 +88,3 @@ class Messages(Exporter):
     def open(self, folder: Path) -> Writer:
         """Return what writes JSON Lines."""
         return JsonWriter(folder, lines=True)
-
-
-def _may_settle_places(rows: PlainRows) -> bool:
-    """Return whether the words of a row may be read as the places of its media."""
-    if not rows.columns.have_any("<[{"):
-        return False
-
-    from mmdata.formats._marks import ALL_MARKS
-
-    return any(map(ALL_MARKS.search, rows.columns.words))

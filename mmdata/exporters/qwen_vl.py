@@ -23,8 +23,6 @@ __all__ = ["QwenVL"]
 _GRID: Final = 1000
 _TAKEN: Final = re.compile(r"[<>\n]")
 """What may not be in a path."""
-_MARKS: Final = re.compile(r"</?(?:img|ref|box|quad)>|<image>")
-"""What is no word, in a text or in a phrase."""
 
 
 @registry.register("qwen_vl")
@@ -48,8 +46,8 @@ class QwenVL(Exporter):
         """Return one row as a record.
 
         Raises:
-            UnsayableError: its turns are not user and assistant by turns, it has a video, a path or
-                a phrase that cannot stand between marks, or a box of a picture not shown last.
+            UnsayableError: its turns are not user and assistant by turns, it has a video, a path
+                that cannot stand between marks, or a box of a picture not shown last.
         """
         conversation = row.conversation
         require_turns(conversation, may_have_system=False)
@@ -79,11 +77,7 @@ class _Pictures:
         pieces: list[tuple[MediaType | None, str]] = []
         for part in message.content:
             if isinstance(part, Text):
-                if _MARKS.search(require_words(part.text)):
-                    raise UnsayableError(
-                        f"a text holds one of Qwen-VL's marks: {part.text[:60]!r}", what="marks"
-                    )
-                pieces.append((None, part.text))
+                pieces.append((None, require_words(part.text)))
             elif isinstance(part, Image):
                 self._shown = part.media
                 pieces.append(("image", self._mark(part)))
@@ -102,10 +96,6 @@ class _Pictures:
     def _region(self, part: Region) -> str:
         if part.media != self._shown:
             raise UnsayableError("a box is of a picture that was not shown last", what="boxes")
-        if _MARKS.search(part.text):
-            raise UnsayableError(
-                f"the phrase {part.text!r} cannot stand between marks", what="boxes"
-            )
         phrase = f"<ref>{part.text}</ref>" if part.text else ""
         return phrase + "".join(map(_spell_box, part.boxes))
 

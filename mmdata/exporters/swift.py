@@ -4,7 +4,7 @@ beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -21,6 +21,7 @@ from mmdata.exporters._turns import (
     divide_turn,
     ending_of,
     media_in_order,
+    options_for_thoughts,
     require_whole_turns,
     spell_call,
     text_of,
@@ -104,6 +105,10 @@ class Swift(Exporter):
         """Return the records of plain rows as JSON."""
         keys = ("role", "content")
         return list_records(rows, "messages", keys, _NAMES, self.fields, end=LINE_END)
+
+    def reading_options(self, conversation: Conversation) -> Mapping[str, Any]:
+        """Return that thoughts are read, of a row that has some."""
+        return options_for_thoughts(conversation)
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -18,7 +18,7 @@ from mmdata.exporters._features import Feature
 from mmdata.exporters._media import MediaMode
 from mmdata.exporters._writers import Writer, encode_records
 from mmdata.exporters.swift import Swift
-from mmdata.schema import Split
+from mmdata.schema import Conversation, Split
 
 __all__ = ["Webdataset"]
 
@@ -67,6 +67,14 @@ class Webdataset(Exporter):
         ]
         files = [(name, medium.data or b"") for name, medium in zip(names, row.media, strict=True)]
         return _Sample(Swift().record(Row(row.conversation, named)), files)
+
+    def reading_options(self, conversation: Conversation) -> Mapping[str, Any]:
+        """Return those of ms-swift's records."""
+        return Swift().reading_options(conversation)
+
+    def as_read(self, record: Any) -> Any:
+        """Return the record of a sample, as JSON has it."""
+        return super().as_read(record.record)
 
     def open(self, folder: Path) -> Writer:
         """Return what writes tars."""

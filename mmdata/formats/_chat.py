@@ -136,7 +136,7 @@ def converse(
     rejected = None
     if chat.rejected is not None:
         # The worse ending follows the same turns, and its marks take the same objects.
-        ending = list(_read_ending(chat.rejected))
+        ending = list(_read_ending(chat.rejected, thoughts))
         prompt = list(messages)
         while prompt[-1].role == "assistant" and len(prompt) > 1:
             prompt.pop()
@@ -241,9 +241,9 @@ def _has_words(message: Message) -> bool:
     return any(isinstance(part, Text) for part in message.content)
 
 
-def _read_ending(turns: Sequence[Turn]) -> Iterator[Message]:
+def _read_ending(turns: Sequence[Turn], thoughts: Thoughts) -> Iterator[Message]:
     """Yield the messages of the worse ending of a pair, which shows nothing new."""
-    for turn in turns:
+    for turn in (_read_thoughts(turn, thoughts) for turn in turns):
         pieces = _pieces(turn)
         said: list[Part] = []
         for piece in [pieces] if isinstance(pieces, str) else pieces:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mmdata._tools.marks import DIALOGUE
 from mmdata.errors import RecordError
 from mmdata.formats._boxes import read_sizes
 from mmdata.formats._chat import Chat, Turn
@@ -280,7 +281,7 @@ def _read_answer(value: object) -> list[Turn]:
 
 def _read_dialogue(text: str) -> list[Turn]:
     """Return the turns of a text that is a whole dialogue; none where it is but an answer."""
-    if not text.startswith("\n\nHuman:"):
+    if not text.startswith(DIALOGUE):
         return []
     _, *pieces = _DIALOGUE.split(text)
     return [

@@ -17,10 +17,11 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._grounding import BoxStyle, may_have_boxes
-from mmdata.formats._marks import ALL_MARKS, HALF_MARKS, STRAY_MARKS, has_video_suffix
+from mmdata.formats._marks import STRAY_MARKS, has_video_suffix
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._parts import RAW_PICTURES, SHORTEST_RAW
 from mmdata.formats._placeholders import fill
+from mmdata.formats._suspects import LEFT_MARKS, may_have_mark
 from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows, SparseColumn
@@ -34,24 +35,6 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_SIGNS: Final = (
-    ("<", "<"), ("&", "&lt;"), ("&", "&amp;"), ("&", "&#"), ("[", "!["),
-    # To look for one of these in a text of few characters, as ASCII has them, costs nothing.
-    *((sign, sign) for sign in "\uff1c\ufe64\u2039\u2329\u27e8\u3008\u300a\u3010"),
-)  # fmt: skip
-"""What stands in marks, but for those in brackets and braces, and a letter of each."""
-_BRACKETED: Final = (
-    "image", "img", "video", "pic", "photo", "\u56fe", "\u5716", "\u7167", "\u89c6", "\u8996",
-    "\u5f71", "\u753b", "\u5199", "\u52d5", "\uc774", "\ub3d9", "\uff29", "\uff49",
-)  # fmt: skip
-"""What marks in brackets and braces begin with, in lower case."""
-_LEFT: Final = re.compile(
-    rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>"
-    r"|<text>|<\|reserved_special_token_[34]\|>)"
-)
-"""A mark that is left in words, the second half of one whose first was taken for a whole, or what
-MindFormers writes where there is no medium.
-"""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _TAGS: Final = {
     (IMAGE,): re.compile(f"({IMAGE})"),
@@ -146,9 +129,9 @@ def flatten_turns(
     # many times faster than one of each, and without any "<" not even that is needed.
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
-    if marks and _may_have_mark(said):
-        doubtful = "\n".join(filter(_may_have_mark, parts.texts))
-        require(not _LEFT.search(doubtful) and not STRAY_MARKS.search(doubtful))
+    if marks and may_have_mark(said):
+        doubtful = "\n".join(filter(may_have_mark, parts.texts))
+        require(not LEFT_MARKS.search(doubtful) and not STRAY_MARKS.search(doubtful))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
     # A source has few suffixes: they are looked at, not each path.
@@ -181,20 +164,6 @@ def flatten_turns(
         media_types=types,
         media=media,
     )
-
-
-def _may_have_mark(text: str) -> bool:
-    """Return whether a text may have a mark in it, by looks that cost far less than a search."""
-    # A sign is searched for where its rarest letter is: to look for one letter takes a hundredth.
-    if any(letter in text and sign in text for letter, sign in _SIGNS):
-        return True
-    for bracket in "[{":
-        # Most of what stands in brackets is no mark, which its first letters tell.
-        if bracket in text and any(
-            piece[:5].lower().startswith(_BRACKETED) for piece in text.split(bracket)[1:]
-        ):
-            return True
-    return False
 
 
 def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[Medium]]:

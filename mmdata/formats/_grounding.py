@@ -34,7 +34,7 @@ from mmdata.formats._boxes import Size, parse_corners, scale_pixels
 from mmdata.formats._objects import Objects
 from mmdata.schema import Box, Image, Media, Message, Part, Region, Text, Video, replace
 
-__all__ = ["BoxStyle", "ground", "may_have_boxes"]
+__all__ = ["BoxStyle", "find_box", "ground", "may_have_boxes"]
 
 BoxStyle: TypeAlias = Literal["auto", "none", "qwen2_5", "qwen3", "llava"]
 """Which boxes are read in texts: those that say by themselves what they are, none, or Qwen2.5-VL's,
@@ -61,7 +61,7 @@ _IN_BOX: Final = re.compile(r"(?:<box>|<\|box_start\|>)([^<]*)")
 # they are refused, as their grids are the families' own.
 _STRAY: Final = re.compile(
     # Without the first characters all are tried at each character, at many times the cost.
-    rf"(?=[<\[{{])(?:{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>"
+    rf"(?=<[A-Za-z|/]|\[SEG|\{{<)(?:{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>"
     r"|\{(?:<[0-9]{1,3}>){4}\}|<(?:region|obj|mask|roi)_?[0-9]{1,3}>"
     r"|<(?:mask|boxes|objs|points)>|<points?\s+[xy][0-9]?\s*=|\[SEG\]|<SEG>)"
 )
@@ -95,11 +95,22 @@ def may_have_boxes(texts: Iterable[str], boxes: BoxStyle = "auto") -> bool:
     if boxes == "none":
         return False
     text = "\n".join(texts)
+    return find_box(text) is not None or (boxes != "auto" and "[" in text)
+
+
+def find_box(text: str) -> str | None:
+    """Return the first of what may be a phrase, a box or a mark of one in a text, None where there
+    is nothing.
+
+    >>> find_box("a <ref>cup</ref>"), find_box("1 < 2")
+    ('<ref>', None)
+    """
     # To look for one letter takes a hundredth of looking for a word.
-    may_stray = "<" in text or ("[" in text and "[SEG]" in text)
-    if may_stray and (_STRAY.search(text) or _OBJECT.search(text)):
-        return True
-    return boxes != "auto" and "[" in text
+    if "<" not in text and not ("[" in text and "[SEG]" in text):
+        return None
+    if found := _STRAY.search(text):
+        return found[0]
+    return next((mark for mark in (_REF_OBJECT, _BBOX) if mark in text), None)
 
 
 def ground(

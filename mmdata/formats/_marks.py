@@ -21,6 +21,7 @@ from mmdata.schema import MediaType
 __all__ = [
     "ALL_MARKS",
     "CERTAIN_MARKS",
+    "FIRST_OF_MARKS",
     "HALF_MARKS",
     "LIKELY_MARKS",
     "STRAY_MARKS",
@@ -88,16 +89,18 @@ _PERHAPS: Final = (
 
 # Many marks begin with tokens that may be left out, so that the expressions have no first character
 # of their own to look for: without this they are tried at each character, at twenty times the cost.
-_FIRST: Final = r"(?=[<\[({])"
+FIRST_OF_MARKS: Final = r"(?=<[A-Za-z|/_]|< [iv]|\[[IiVvPp]|\{[{iv]|\(<)"
 
-CERTAIN_MARKS: Final = re.compile(f"({_FIRST}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS))}))")
+CERTAIN_MARKS: Final = re.compile(
+    f"({FIRST_OF_MARKS}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS))}))"
+)
 """Marks that nobody writes by chance, as the one group of the expression."""
 LIKELY_MARKS: Final = re.compile(
-    f"({_FIRST}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS))}))"
+    f"({FIRST_OF_MARKS}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS))}))"
 )
 """Those and the tag of a video, as the one group of the expression."""
 ALL_MARKS: Final = re.compile(
-    f"({_FIRST}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS, *_PERHAPS))}))"
+    f"({FIRST_OF_MARKS}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS, *_PERHAPS))}))"
 )
 """Those and all spellings that may be words, as the one group of the expression."""
 

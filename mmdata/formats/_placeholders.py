@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from mmdata._tools.marks import may_begin_mark
 from mmdata.schema import Part, Text
 
 __all__ = ["fill"]
@@ -36,8 +37,7 @@ def fill(
     """
     # Most turns have no placeholder. Looking for what they may begin with is far cheaper than
     # splitting by an expression.
-    is_plain = "<" not in text and "[" not in text and "{" not in text
-    if is_plain or len(pieces := tags.split(text)) == 1:
+    if not may_begin_mark(text) or len(pieces := tags.split(text)) == 1:
         return (Text(text),) if text and not text.isspace() else ()
 
     first = pieces[0]

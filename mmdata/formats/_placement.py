@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Literal, TypeAlias
 
+from mmdata._tools.marks import may_begin_mark
 from mmdata.errors import RecordError
 from mmdata.formats._marks import (
     ALL_MARKS,
@@ -52,7 +53,6 @@ _Free: TypeAlias = dict[MediaType, list[int]]
 """The numbers of the listed media that have no place yet, by their type."""
 
 _KINDS: Final[tuple[MediaType, ...]] = ("image", "video")
-_MAY_BEGIN: Final = re.compile(r"[<\[{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _choose_pattern(
         alternatives = "|".join(map(re.escape, names))
         return re.compile(f"({alternatives}|{LIKELY_MARKS.pattern[1:]}")
     pieces = [piece for turn in turns for piece in ([turn] if isinstance(turn, str) else turn)]
-    texts = [piece for piece in pieces if isinstance(piece, str) and _MAY_BEGIN.search(piece)]
+    texts = [piece for piece in pieces if isinstance(piece, str) and may_begin_mark(piece)]
     if not texts:
         return LIKELY_MARKS
 
