@@ -71,8 +71,9 @@ class Readers:
         if found == said:
             return None
         lost = next((each[2] for each in said if each not in found), words or "")
-        new = next((each[1] for each in found if each not in said), "Text")
-        return f"{_quote(lost)} is read back by the format {name} as {_READ_AS[new]}"
+        new = [kind for role, kind, text in found if (role, kind, text) not in said]
+        what = next((kind for kind in new if kind != "Text"), "Text")
+        return f"{_quote(lost)} is read back by the format {name} as {_READ_AS[what]}"
 
     def _read(self, name: str, options: Any, id: str, record: Any) -> Conversation:  # noqa: A002
         """Return the conversation that a format reads a record as."""

@@ -4,6 +4,7 @@ reads; and every row of any store is a record or a reject.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from mmdata.errors import DataError
 from mmdata.exporters import FEATURES, MediaMode, registry
 from mmdata.exporters._features import drop_echo
 from mmdata.exporters._plain import Columns, find_plain
-from mmdata.schema import Conversation, Text, replace
+from mmdata.schema import Conversation, Reasoning, Region, Text, replace
 from tests.conversations import conversations
 from tests.exporters.sayable import rows
 from tests.stores import write
@@ -137,28 +138,62 @@ def test_a_store_that_is_exported_and_converted_again_has_the_same_rows(
 SPELLINGS: Final = (
     "[IMAGE]", "{image}", "{{video}}", "[img 1]", "< image >", "<Image>", "<img>", "<video>",
     "<image 1>", "<picture>", "<|vision_end|>", "<row_1_col_1>", "<|im_start|>", "&lt;image&gt;",
-    "![a](b.jpg)", "Picture 1:", "<audio>",
+    "![a](b.jpg)", "Picture 1:", "<audio>", "</image>", "</video>", "x.mp4</video>", "</img>",
+    "./</image>)", "[IMG_BREAK]", "[IMG_END]", "<im_end>", "<box>(1,2),(3,4)</box>", "<box>",
+    "<ref>", "<ref>cup</ref>", "<ref>cup</ref><box>[[1, 2, 3, 4]]</box>",
+    "<|box_start|>(1,2),(3,4)<|box_end|>", "<bbox>", "<ref-object>", "[SEG]", "<loc_12>",
+    '<point x="1" y="2" alt="a">a</point>', "<text>", "</text>",
+    "<|reserved_special_token_3|><|reserved_special_token_4|>", "<think>", "</think>",
+    "<think>so</think>", "\n\nHuman: so", "[]", "{", "a<b", "<div>", '{"bbox_2d": [1, 2, 3, 4]}',
 )  # fmt: skip
-"""What is, or may be, the mark of a medium to one format or another."""
+"""What is, or may be, a mark to one format or another."""
 
 
-def say_more(row: Conversation, words: Sequence[tuple[int, str]]) -> Conversation:
-    """Return a row with more words in some of its texts, each behind the text of such a number."""
-    messages = list(row.messages)
+def say_more(row: Conversation, words: Sequence[tuple[int, str, str]]) -> Conversation:
+    """Return a row with more words in some of its texts, whatever part they are of and whoever says
+    them: each before or behind the text of such a number.
+    """
+    turns = [*row.messages, *(row.rejected or ())]
     places = [
         (turn, place)
-        for turn, message in enumerate(messages)
+        for turn, message in enumerate(turns)
         for place, part in enumerate(message.content)
-        if isinstance(part, Text)
+        if isinstance(part, (Text, Reasoning, Region))
     ]
-    for number, more in words:
+    shown = [medium.path for medium in row.media if medium.path is not None]
+    for number, where, more in words:
         turn, place = places[number % len(places)]
-        content = list(messages[turn].content)
-        text = content[place]
-        assert isinstance(text, Text)
-        content[place] = replace(text, text=f"{text.text} {more} then")
-        messages[turn] = replace(messages[turn], content=tuple(content))
-    return replace(row, messages=tuple(messages))
+        more = more.replace("b.jpg", shown[0]) if shown else more
+        content = list(turns[turn].content)
+        part = content[place]
+        assert isinstance(part, (Text, Reasoning, Region))
+        said = part.text
+        text = {"before": f"{more} {said}", "behind": f"{said} {more}", "instead": more}[where]
+        if turn < len(row.messages):  # where white space may keep words and marks apart
+            text = text.strip()
+        content[place] = replace(part, text=text)
+        turns[turn] = replace(turns[turn], content=tuple(content))
+    worse = tuple(turns[len(row.messages) :])
+    return replace(
+        row,
+        messages=tuple(turns[: len(row.messages)]),
+        rejected=None if row.rejected is None else worse,
+    )
+
+
+more_words = st.lists(
+    st.tuples(
+        st.integers(0, 9),
+        st.sampled_from(["before", "behind", "instead"]),
+        st.sampled_from(SPELLINGS),
+    ),
+    max_size=2,
+)
+
+
+def thinks(row: Conversation) -> bool:
+    messages = (*row.messages, *(row.rejected or ()))
+    return any(isinstance(part, Reasoning) for message in messages for part in message.content)
 
 
 @pytest.mark.slow
@@ -168,10 +203,19 @@ def say_more(row: Conversation, words: Sequence[tuple[int, str]]) -> Conversatio
 def test_words_that_look_like_marks_come_back_as_they_are_or_do_not_leave(
     target: Target, data: st.DataObject
 ) -> None:
-    more = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(SPELLINGS)), max_size=2)
+    says, reading = target.says, target.reading
+    mode = registry.get(target.name).media_modes[-1 if target.name == "datasets" else 0]
+    embedded = mode == "embed"
+    strategy = rows(says, embedded=embedded, **target.limits)
+    if reading:  # a store of thoughts, or one of words that may spell them
+        reading = data.draw(st.sampled_from([{}, reading]))
+        says = says if reading else says - {"reasoning"}
+        strategy = rows(says, embedded=embedded, **target.limits).filter(
+            lambda row: thinks(row) == bool(reading)
+        )
     drawn = data.draw(
         st.lists(
-            st.builds(say_more, rows(frozenset(), **target.limits), more),
+            st.builds(say_more, strategy, more_words),
             min_size=1,
             max_size=8,
             unique_by=lambda row: row.id,
@@ -183,13 +227,13 @@ def test_words_that_look_like_marks_come_back_as_they_are_or_do_not_leave(
         folder = Path(name)
         store = write(folder / "store", written)
         try:
-            mmdata.export(store, target.name, folder / "out", options=target.options)
+            mmdata.export(store, target.name, folder / "out", options=target.options, media=mode)
         except DataError:  # none left
             return
         lines = folder / "out" / "mmdata-rejects.jsonl"
         rejects = lines.read_text().splitlines() if lines.exists() else []
         stayed = {json.loads(line)["id"] for line in rejects}
-        again = convert_back(folder / "out", target)
+        again = convert_back(folder / "out", dataclasses.replace(target, reading=reading))
 
     left = [row for row in written if row.id not in stayed]
     assert sorted(again, key=by_id) == sorted(left, key=by_id)
@@ -232,8 +276,14 @@ def test_rows_that_are_written_at_once_are_written_as_one_by_one(
 ) -> None:
     """Absolute paths are written row by row; of a store without a root they are the same paths."""
     plain = rows(target.says & frozenset({"extra", "system"}), **target.limits)
+    odd = st.builds(say_more, plain, more_words)
     rare = conversations()
-    drawn = data.draw(st.lists(plain | rare, min_size=1, max_size=6, unique_by=lambda row: row.id))
+    drawn = data.draw(
+        st.lists(plain | odd | rare, min_size=1, max_size=6, unique_by=lambda row: row.id)
+    )
+    drop = [*unsaid_by(target.name)]
+    if data.draw(st.booleans()):
+        drop.remove("marks")
     files: list[dict[str, list[Any]]] = []
 
     with TemporaryDirectory() as place:
@@ -247,7 +297,7 @@ def test_rows_that_are_written_at_once_are_written_as_one_by_one(
                     folder / f"{paths}.out",
                     options=target.options,
                     paths=paths,
-                    drop=unsaid_by(target.name),
+                    drop=drop,
                 )
             except DataError:
                 files.append({})
