@@ -188,7 +188,8 @@ def require_words(text: str) -> str:
 
     if has_marks(text):
         raise UnsayableError(
-            f"a text holds what is read as the mark of a medium: {text[:60]!r}", what="marks"
+            f"a text holds the mark of a medium, for which a trainer looks for one: {text[:60]!r}",
+            what="marks",
         )
     return text
 
