@@ -11,8 +11,9 @@ from mmdata._tools.options import checked
 from mmdata._tools.requirements import load_optional
 from mmdata.errors import DataError
 from mmdata.exporters._media import MediaPlacer, PlacedMedium
+from mmdata.exporters._parquet import make_batch
 from mmdata.exporters._work import Counts, Work, read_drop
-from mmdata.exporters.datasets import HUB_SPLITS, Datasets, make_batch
+from mmdata.exporters.datasets import HUB_SPLITS, Datasets
 from mmdata.schema import Media, Split
 from mmdata.store import Store
 from mmdata.store.arrays import list_lengths, list_values, lists_of
@@ -83,7 +84,7 @@ def _table(store: Store, split: Split | None, drop: frozenset[Any]) -> pa.Table:
     import pyarrow as pa
 
     exporter, rejects, counts = Datasets(), io.StringIO(), Counts()
-    rows = _Rows(store.media_root)
+    rows = _Rows(exporter.schema, store.media_root)
     placer = _Placer("reference", "relative", store.media_root, Path())
     work = Work(store, exporter, placer, drop, split, False, rows, rejects, counts)
     # The table is mapped; what `store.batches()` gives is read into memory.
@@ -114,12 +115,13 @@ class _Placer(MediaPlacer):
 class _Rows:
     """Takes record batches and keeps them, with paths that can be opened."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, schema: pa.Schema, root: Path | None) -> None:
         self.batches: list[pa.RecordBatch] = []
+        self._schema = schema
         self._root = root
 
     def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
-        batch = make_batch(records)
+        batch = make_batch(records, self._schema)
         for name in _MEDIA:
             place = batch.schema.get_field_index(name)
             located = _locate(batch.column(place), self._root)

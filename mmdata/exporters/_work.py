@@ -133,7 +133,9 @@ class Work:
         """Yield runs of rows, and themselves where they are plain and can be written at once."""
         import numpy as np
 
-        if self.placer.mode != "reference" or self.placer.paths != "relative":
+        # Plain rows are written with the paths that the store has of their media, and no others.
+        placer = self.placer
+        if placer.mode != "reference" or placer.paths != "relative" or placer.frames != "file":
             yield 0, len(batch), None
             return
         unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}

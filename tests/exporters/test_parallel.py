@@ -18,7 +18,8 @@ import pytest
 import mmdata
 from mmdata.errors import RecordError
 from mmdata.exporters._parallel import cut_rows
-from mmdata.exporters.datasets import Datasets, make_batch
+from mmdata.exporters._parquet import make_batch
+from mmdata.exporters.datasets import Datasets
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
 from mmdata.store import Store
 from tests.conversations import plain
@@ -73,9 +74,11 @@ def test_many_rows_are_several_files_that_say_how_many_and_keep_the_order(
 
 def test_what_waits_in_memory_is_a_row_group_of_a_few_thousand_rows(tmp_path: Path) -> None:
     said = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
-    batch = make_batch([{"id": str(number), "messages": said} for number in range(3_000)])
+    exporter = Datasets()
+    records = [{"id": str(number), "messages": said} for number in range(3_000)]
+    batch = make_batch(records, exporter.schema)
 
-    with closing(Datasets().open_part(tmp_path, 0)) as writer:
+    with closing(exporter.open_part(tmp_path, 0)) as writer:
         for _ in range(9):
             writer.write("train", batch)
 
