@@ -156,8 +156,8 @@ class MediaPlacer:
         if medium.frame_paths is not None:
             if self.mode == "embed":
                 raise UnsayableError(
-                    "a video that is given as pictures cannot be embedded; --media copy keeps "
-                    "them as files",
+                    "a video that is given as pictures cannot be embedded as a file; --frames "
+                    "pictures keeps them inside, where the target can, --media copy as files",
                     what="media",
                 )
             pictures = tuple(map(self._refer, medium.frame_paths))

@@ -257,11 +257,9 @@ def _file_of(medium: PlacedMedium) -> dict[str, Any]:
 
 
 def _frames_of(video: PlacedMedium) -> dict[str, Any]:
-    if video.frames is None:
-        images = [{"bytes": None, "path": path} for path in video.frame_paths or ()]
-    else:
-        images = [{"bytes": picture, "path": None} for picture in video.frames]
-    return {"images": images, "seconds": video.frame_times}
+    inside = [{"bytes": picture} for picture in video.frames or ()]
+    files = [{"path": path} for path in video.frame_paths or ()]
+    return {"images": [*inside, *files], "seconds": video.frame_times}
 
 
 def _null_where_empty(extras: pa.StringArray) -> pa.StringArray:
