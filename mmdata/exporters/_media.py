@@ -162,6 +162,12 @@ class MediaPlacer:
                 )
             pictures = tuple(map(self._refer, medium.frame_paths))
             return PlacedMedium(medium.type, None, None, pictures, start, end, medium.clock)
+        if medium.path is None and medium.bytes is None:
+            raise UnsayableError(
+                f"of the {medium.type} the store has frames alone, and no file; --frames pictures "
+                "writes those, where the target can have them",
+                what="media",
+            )
         if self.mode == "embed":
             return PlacedMedium(medium.type, data=self._read(medium), start=start, end=end)
         if medium.path is not None:
@@ -251,10 +257,7 @@ class MediaPlacer:
     def _read(self, medium: Media) -> bytes:
         if medium.bytes is not None:
             return medium.bytes
-        if medium.path is None:
-            raise UnsayableError(
-                f"of the {medium.type} the store has frames alone, and no file", what="media"
-            )
+        assert medium.path is not None, "what has frames alone is refused before"
         return self._read_file(medium.path)
 
     def _read_file(self, path: str) -> bytes:

@@ -18,7 +18,8 @@ from PIL import Image as Pictures
 
 import mmdata
 from mmdata.conversion import Check
-from mmdata.errors import DataError
+from mmdata.errors import DataError, RecordError
+from mmdata.exporters import MediaMode
 from mmdata.exporters.run import ExportReport
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import (
@@ -225,6 +226,18 @@ def test_a_damaged_picture_costs_its_row_where_media_are_looked_into(
     (reject,) = again.rejects()
     assert [each.id for each in again] == ["whole"]
     assert (reject["id"], reject["reason"]) == ("damaged", "unreadable_media")
+
+
+@pytest.mark.parametrize(
+    ("name", "media"), [("datasets", "embed"), ("datasets", "reference"), ("swift", "copy")]
+)
+def test_frames_alone_are_no_file_and_the_reject_says_how_they_leave(
+    name: str, media: MediaMode, tmp_path: Path
+) -> None:
+    store = write(tmp_path / "store", [row(without_file(cached([0.0])))])
+
+    with pytest.raises(RecordError, match="frames alone, and no file; --frames pictures writes"):
+        mmdata.export(store, name, tmp_path / "out", media=media, strict=True)
 
 
 def test_a_video_without_cached_frames_is_a_reject(tmp_path: Path) -> None:
