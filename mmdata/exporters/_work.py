@@ -133,14 +133,15 @@ class Work:
         """Yield runs of rows, and themselves where they are plain and can be written at once."""
         import numpy as np
 
-        # Plain rows are written with the paths that the store has of their media, and no others.
-        placer = self.placer
-        if placer.mode != "reference" or placer.paths != "relative" or placer.frames != "file":
+        # Plain rows are written as the store has their media: by their paths, or as their frames.
+        placer, as_frames = self.placer, self.placer.frames == "pictures"
+        is_as_stored = placer.mode == "reference" and placer.paths == "relative"
+        if not is_as_stored or (as_frames and "seconds" in self.drop):
             yield 0, len(batch), None
             return
         unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
         columns = Columns(batch)
-        plain = find_plain(columns, without=unsaid | self.drop)
+        plain = find_plain(columns, without=unsaid | self.drop, as_frames=as_frames)
         if plain.all():  # as those of most batches: what has been found out of them is kept
             yield 0, len(batch), PlainRows(columns)
             return

@@ -15,9 +15,14 @@ import msgspec
 
 from mmdata._tools.options import PositiveInt
 from mmdata.exporters import registry
+from mmdata.exporters._arrow_columns import (
+    extra_column,
+    files_column,
+    frames_column,
+    messages_column,
+)
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
-from mmdata.exporters._json_columns import list_lengths_of
 from mmdata.exporters._media import MediaMode, PlacedMedium
 from mmdata.exporters._parquet import ParquetWriter
 from mmdata.exporters._parts import messages_of
@@ -25,13 +30,10 @@ from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import ending_of, split_media
 from mmdata.exporters._writers import Writer
 from mmdata.schema import Split
-from mmdata.store.arrays import integers, list_lengths, list_values, lists_of, with_nulls
-from mmdata.store.encode import encode_extra, make_structs
+from mmdata.store.encode import encode_extra
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 __all__ = ["HUB_SPLITS", "Datasets"]
 
@@ -167,53 +169,30 @@ class Datasets(Exporter):
         """Return plain rows as a record batch; what texts it has are those of the store, without a
         copy.
         """
-        import numpy as np
         import pyarrow as pa
 
-        batch, schema = rows.batch, self.schema
-        messages = list_values(batch.column("messages"))
-        content = messages.field("content")
-        parts = list_values(content)
-        message_type = schema.field("messages").type.value_type
-        content_type = message_type.field("content").type
-        spelt = make_structs(
-            content_type.value_type, type=parts.field("type"), text=parts.field("text")
-        )
-        turns = make_structs(
-            message_type,
-            role=messages.field("role"),
-            content=lists_of(list_lengths(content), spelt, content_type),
-        )
-
-        columns = rows.columns
-        videos, paths = columns.media_are_videos, columns.media.field("path")
-
-        def files(there: NDArray[np.bool_], field: str) -> pa.Array:
-            lengths = np.bincount(columns.row_of_medium[there], minlength=len(batch))
-            if there.all():
-                some = paths
-            elif there.any():
-                some = paths.take(integers(np.flatnonzero(there)))
-            else:  # spares the import of Arrow's compute functions, a twentieth of a small export
-                some = paths.slice(0, 0)
-            list_type = schema.field(field).type
-            structs = make_structs(list_type.value_type, path=some)
-            return lists_of(lengths.astype(np.int32), structs, list_type)
-
+        schema = self.schema
         found = {
-            "id": batch.column("id"),
-            "messages": lists_of(
-                list_lengths(batch.column("messages")), turns, schema.field("messages").type
+            "id": rows.batch.column("id"),
+            "images": files_column(
+                rows, schema.field("images").type, ~rows.columns.media_are_videos
             ),
-            "images": files(~videos, "images"),
-            "videos": files(videos, "videos"),
-            "extra": _null_where_empty(batch.column("extra")),
+            "extra": extra_column(rows),
+            **self._arrays_of(rows, schema),
         }
         arrays = [
-            found[field.name] if field.name in found else pa.nulls(len(batch), field.type)
+            found[field.name] if field.name in found else pa.nulls(len(rows), field.type)
             for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _arrays_of(self, rows: PlainRows, schema: pa.Schema) -> dict[str, pa.Array]:
+        """Return the columns that the videos of plain rows are in, and their turns."""
+        messages, videos = (schema.field(name).type for name in ("messages", "videos"))
+        return {
+            "messages": messages_column(rows, messages, {}),
+            "videos": files_column(rows, videos, rows.columns.media_are_videos),
+        }
 
     def open(self, folder: Path) -> Writer:
         """Return what writes Parquet."""
@@ -245,6 +224,19 @@ class _DatasetsWithFrames(Datasets):
     def _columns_of(self, videos: Sequence[PlacedMedium]) -> dict[str, Any]:
         return {"videos": [], "frames": list(map(_frames_of, videos))}
 
+    def _arrays_of(self, rows: PlainRows, schema: pa.Schema) -> dict[str, pa.Array]:
+        import numpy as np
+
+        messages, videos, frames = (
+            schema.field(name).type for name in ("messages", "videos", "frames")
+        )
+        none = np.zeros(len(rows.columns.media), np.bool_)
+        return {
+            "messages": messages_column(rows, messages, {"video": "frames"}),
+            "videos": files_column(rows, videos, none),
+            "frames": frames_column(rows, frames),
+        }
+
 
 def _file_of(medium: PlacedMedium) -> dict[str, Any]:
     if medium.is_pictures:
@@ -260,17 +252,6 @@ def _frames_of(video: PlacedMedium) -> dict[str, Any]:
     inside = [{"bytes": picture} for picture in video.frames or ()]
     files = [{"path": path} for path in video.frame_paths or ()]
     return {"images": [*inside, *files], "seconds": video.frame_times}
-
-
-def _null_where_empty(extras: pa.StringArray) -> pa.StringArray:
-    """Return JSON objects, null in the place of those without a field."""
-    import pyarrow as pa
-
-    # No other object is written with two bytes.
-    there = list_lengths_of(extras) != len("{}")
-    return (
-        with_nulls(extras, there.tobytes()) if there.any() else pa.nulls(len(extras), pa.string())
-    )
 
 
 @cache
