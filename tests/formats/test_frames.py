@@ -99,7 +99,8 @@ def test_a_table_whose_column_is_empty_in_some_rows_is_read_alike_at_once_and_on
     tmp_path: Path,
 ) -> None:
     said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-    rows = [{"messages": said, "frames": frames} for frames in ([], None, [])]
+    frames: list[list[Any] | None] = [[], None, []]
+    rows = [{"messages": said, "frames": none} for none in frames]
     videos = pa.list_(
         pa.struct(
             [
