@@ -85,6 +85,11 @@ class PlacedMedium(Struct, frozen=True):
         return self.frame_paths is not None or self.frames is not None
 
     @property
+    def num_bytes(self) -> int:
+        """How many bytes of it are in the record."""
+        return len(self.data or b"") + sum(map(len, self.frames or ()))
+
+    @property
     def reference(self) -> Any:
         """What a JSON record has for the medium: a path, a data URI, or a list of paths."""
         if self.frame_paths is not None:

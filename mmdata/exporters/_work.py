@@ -42,6 +42,8 @@ _MOST_RUNS: Final = 64
 """A batch whose plain and other rows change places more often is written row by row."""
 _ROWS_TOGETHER: Final = 64
 """How many rows, whose media may be in them, are written at a time."""
+_BYTES_TOGETHER: Final = 64 << 20
+"""About how many bytes of media, at the most: a column of Arrow's holds no more than 2 GiB."""
 
 
 @dataclass(slots=True)
@@ -156,20 +158,27 @@ class Work:
 
     def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
         view = BatchView(batch)
-        for start in range(0, len(batch), _ROWS_TOGETHER):
+        records: list[Any] = []
+        size = 0
+        for row in range(len(batch)):
             if self.stopped.is_set():
                 return
-            records: list[Any] = []
-            for row in range(start, min(start + _ROWS_TOGETHER, len(batch))):
-                conversation = view[row]
-                try:
-                    records.append(self._record(conversation))
-                except DataError as error:
-                    self._reject(error, conversation, numbers[row])
-            self.writer.write(split, records)
-            self.counts.splits[split] += len(records)
+            conversation = view[row]
+            try:
+                record, num_bytes = self._record(conversation)
+                records.append(record)
+                size += num_bytes
+            except DataError as error:
+                self._reject(error, conversation, numbers[row])
 
-    def _record(self, conversation: Conversation) -> Any:
+            is_last = row == len(batch) - 1
+            if is_last or (row + 1) % _ROWS_TOGETHER == 0 or size >= _BYTES_TOGETHER:
+                self.writer.write(split, records)
+                self.counts.splits[split] += len(records)
+                records, size = [], 0
+
+    def _record(self, conversation: Conversation) -> tuple[Any, int]:
+        """Return a row as a record, and how many bytes of media are in it."""
         conversation = self.placer.choose_frames(drop_echo(conversation))
         said = find_features(conversation)
         if left := sorted(said - self.exporter.says - self.drop):
@@ -181,9 +190,10 @@ class Work:
         dropped = said & self.drop
         row = drop_features(conversation, dropped)
         require_whole_marks(row)
-        record = self.exporter.record(Row(row, self.placer.place(row.media)))
+        media = self.placer.place(row.media)
+        record = self.exporter.record(Row(row, media))
         self.counts.dropped.update(dropped)
-        return record
+        return record, sum(medium.num_bytes for medium in media)
 
     def _reject(self, error: DataError, conversation: Conversation, number: int) -> None:
         reject = Reject.from_error(

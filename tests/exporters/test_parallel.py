@@ -88,6 +88,22 @@ def test_what_waits_in_memory_is_a_row_group_of_a_few_thousand_rows(tmp_path: Pa
     assert rows == [15_000, 12_000]
 
 
+def test_large_media_of_many_rows_are_written_before_they_fill_a_column(tmp_path: Path) -> None:
+    """Rows are written 64 at a time, and these would be 128 MiB."""
+    (tmp_path / "cup.png").write_bytes(bytes(2 << 20))
+    cup = (Media("image", "cup.png"),)
+    said = (user(Image(0), "What?"), assistant("That."))
+    rows = [Conversation(str(number), said, cup) for number in range(64)]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    mmdata.export(store, "datasets", tmp_path / "out")
+
+    (file,) = (tmp_path / "out" / "data").iterdir()
+    groups = pq.read_metadata(file)
+    counts = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    assert counts == [32, 32]
+
+
 def test_few_rows_are_one_file(tmp_path: Path) -> None:
     export(numbered(tmp_path / "store", 3), tmp_path / "out")
 
