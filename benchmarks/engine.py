@@ -5,8 +5,9 @@ converted, by processes of this machine and by Ray; beside Ray Data and Daft doi
 
 The clips are generated: 4 seconds of moving noise, 320 x 240, H.264, each with a name of its own.
 All engines are warm: started, and used once, before the clock runs. "cold" is a conversion that
-starts its own processes, as the command does. The runs interleave; medians. Wall seconds are those
-of a machine that may have other work; processor seconds are of all processes together.
+starts its own processes, as the command does. The runs interleave; medians, of ratios those of
+runs of one round. Wall seconds are those of a machine that may have other work; processor seconds
+are of all processes together.
 
 decode: every frame of each clip, by a strict decoder; ours finds when each frame is and a hash of
 the file, and writes a store. The peers' task is the same: PyAV, one thread a clip, the same strict
@@ -121,13 +122,17 @@ def main() -> None:
             print_taken(f"convert {arguments.records} texts", taken, as_json=as_json)
 
 
-def print_taken(what: str, taken: Mapping[str, Taken], *, as_json: bool) -> None:
+def print_taken(what: str, taken: Mapping[str, Sequence[Taken]], *, as_json: bool) -> None:
     """Print what each way took beside the peers, what two workers gain over one, and how long Ray
     takes beside processes of this machine.
     """
     row = partial(print_row, packages=["av"], as_json=as_json, more_is_better=False)
-    others = {name: each for name, each in taken.items() if name in ("Ray Data", "Daft")}
-    for name, each in taken.items():
+    medians = {
+        name: Taken(*map(statistics.median, zip(*each, strict=True)))
+        for name, each in taken.items()
+    }
+    others = {name: each for name, each in medians.items() if name in ("Ray Data", "Daft")}
+    for name, each in medians.items():
         if name not in others:
             wall = {other: theirs.wall for other, theirs in others.items()}
             processor = {other: theirs.processor for other, theirs in others.items()}
@@ -136,18 +141,24 @@ def print_taken(what: str, taken: Mapping[str, Taken], *, as_json: bool) -> None
 
     gain = partial(print_row, packages=["av"], as_json=as_json, more_is_better=True, peers={})
     for prefix in ("", "cold, ", "bound, "):
-        one = taken.get(f"{prefix}local, 1 workers")
-        two = taken.get(f"{prefix}local, 2 workers")
-        if one is not None and two is not None:
-            ratio = one.wall / two.wall
+        one, two = (f"{prefix}local, {workers} workers" for workers in (1, 2))
+        if {one, two} <= taken.keys():
+            ratio = compare(taken[one], taken[two])
             gain(f"{what}, {prefix}two workers over one", ratio, unit="times as fast")
     if (ray := taken.get("ray, 2 workers")) is not None:
-        two = taken["local, 2 workers"]
-        row(f"{what}, ray over local", ray.wall / two.wall, {}, unit="times as long")
+        ratio = compare(ray, taken["local, 2 workers"])
+        row(f"{what}, ray over local", ratio, {}, unit="times as long")
 
 
-def measure(ways: Ways, runs: int) -> dict[str, Taken]:
-    """Return the median seconds of each way, all of them in turn; the first round warms up."""
+def compare(some: Sequence[Taken], others: Sequence[Taken]) -> float:
+    """Return how many times as long some runs take as others: the median over the rounds, for the
+    machine may be slower in one than in the next.
+    """
+    return statistics.median(one.wall / two.wall for one, two in zip(some, others, strict=True))
+
+
+def measure(ways: Ways, runs: int) -> dict[str, list[Taken]]:
+    """Return the seconds of each way in each round, all of them in turn; the first warms up."""
     taken: dict[str, list[Taken]] = {name: [] for name in ways}
     for number in range(runs + 1):
         for name, way in ways.items():
@@ -156,10 +167,7 @@ def measure(ways: Ways, runs: int) -> dict[str, Taken]:
             if number:
                 wall = time.perf_counter() - started
                 taken[name].append(Taken(wall, processor_seconds() - before))
-    return {
-        name: Taken(*(statistics.median(each) for each in zip(*some, strict=True)))
-        for name, some in taken.items()
-    }
+    return taken
 
 
 # --- ours

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from mmdata._tools.options import checked
 from mmdata._tools.requirements import load_optional
 from mmdata.errors import DataError
-from mmdata.exporters._media import MediaPlacer, PlacedMedium
+from mmdata.exporters._media import FramesMode, MediaPlacer, PlacedMedium
+from mmdata.exporters._parquet import make_batch
 from mmdata.exporters._work import Counts, Work, read_drop
-from mmdata.exporters.datasets import HUB_SPLITS, Datasets, make_batch
-from mmdata.schema import Media, Split
+from mmdata.exporters.datasets import HUB_SPLITS, Datasets
+from mmdata.schema import Media, Split, replace
 from mmdata.store import Store
 from mmdata.store.arrays import list_lengths, list_values, lists_of
 from mmdata.store.encode import make_structs
@@ -35,11 +36,12 @@ def to_datasets(
     *,
     split: Split | None = None,
     drop: str | Sequence[str] = (),
+    frames: FramesMode = "file",
     decode: bool = True,
 ) -> datasets.Dataset:
     """Return a store as a ``datasets.Dataset`` with the columns of ``mmdata export datasets``:
     ``id``, ``messages``, ``images``, ``videos``, ``tools``, ``rejected_response``, ``label`` and
-    ``extra``.
+    ``extra``, and where videos are their pictures ``frames``.
 
     Texts stay where the store has them, mapped from its files. Media are opened when a row is asked
     for, pictures by Pillow and videos by torchcodec, which has to be installed; without ``decode``
@@ -50,6 +52,8 @@ def to_datasets(
         store: a store, or where one is.
         split: the rows of one split alone.
         drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`.
+        frames: how videos with cached frames are there: as the ``file`` that they were taken from,
+            or as ``pictures``, with their seconds, in the column ``frames``.
         decode: open media on access.
 
     Raises:
@@ -60,13 +64,15 @@ def to_datasets(
     hugging_face = load_optional("datasets", needed_by="to_datasets")
     opened = store if isinstance(store, Store) else open_store(store)
     dropped = read_drop(drop)
-    table = _table(opened, split, dropped)
+    table = _table(opened, split, dropped, frames)
     features = hugging_face.Features.from_arrow_schema(table.schema)
     if not decode:
         features["images"] = hugging_face.List(hugging_face.Image(decode=False))
         features["videos"] = hugging_face.List(hugging_face.Video(decode=False))
+        if frames == "pictures":
+            features["frames"].feature["images"] = features["images"]
     # Equal for equal rows, so that what `map` has made of them is found in its cache again.
-    said = (opened.fingerprint, opened.media_root, split, sorted(dropped), decode)
+    said = (opened.fingerprint, opened.media_root, split, sorted(dropped), frames, decode)
     return cast(
         "datasets.Dataset",
         hugging_face.Dataset(
@@ -78,13 +84,14 @@ def to_datasets(
     )
 
 
-def _table(store: Store, split: Split | None, drop: frozenset[Any]) -> pa.Table:
+def _table(store: Store, split: Split | None, drop: frozenset[Any], frames: FramesMode) -> pa.Table:
     """Return the rows of a store as the columns of :class:`Datasets`."""
     import pyarrow as pa
 
-    exporter, rejects, counts = Datasets(), io.StringIO(), Counts()
-    rows = _Rows(store.media_root)
-    placer = _Placer("reference", "relative", store.media_root, Path())
+    rejects, counts = io.StringIO(), Counts()
+    exporter = Datasets().with_frames() if frames == "pictures" else Datasets()
+    rows = _Rows(exporter.schema, store.media_root)
+    placer = _Placer("reference", "relative", store.media_root, Path(), frames)
     work = Work(store, exporter, placer, drop, split, False, rows, rejects, counts)
     # The table is mapped; what `store.batches()` gives is read into memory.
     work.write_all(store.table.to_batches())
@@ -108,18 +115,22 @@ class _Placer(MediaPlacer):
     def _place(self, medium: Media) -> PlacedMedium:
         if medium.path is None and medium.bytes is not None:
             return PlacedMedium(medium.type, data=medium.bytes, start=medium.start, end=medium.end)
-        return super()._place(medium)
+        placed = super()._place(medium)
+        if placed.frame_paths is None:
+            return placed
+        return replace(placed, frame_paths=tuple(map(self._locate, placed.frame_paths)))
 
 
 class _Rows:
     """Takes record batches and keeps them, with paths that can be opened."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, schema: pa.Schema, root: Path | None) -> None:
         self.batches: list[pa.RecordBatch] = []
+        self._schema = schema
         self._root = root
 
     def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
-        batch = make_batch(records)
+        batch = make_batch(records, self._schema)
         for name in _MEDIA:
             place = batch.schema.get_field_index(name)
             located = _locate(batch.column(place), self._root)

@@ -240,6 +240,7 @@ def _stop_after(rows: int, store: Store, target: Path) -> None:
     assert not target.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 4, 5])
 def test_a_run_that_was_killed_goes_on_where_it_was(
     store: Store, tmp_path: Path, rows: int
@@ -528,6 +529,7 @@ def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> Non
     assert (report.resumed, report.rows) == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [_swap, _elsewhere, _newer, *CHANGED])
 def test_a_journal_of_anything_else_is_not_resumed(
     stopped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any

@@ -69,6 +69,7 @@ def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary:
     assert ran
 
 
+@pytest.mark.slow
 def test_every_python_example_of_the_readme_runs(folder: Path, vocabulary: bool) -> None:
     check(mmdata(folder, "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf"))
     for code in blocks("python"):

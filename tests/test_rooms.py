@@ -157,6 +157,7 @@ FRAMEWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", sorted(FRAMEWORKS))
 def test_frameworks_stay_at_the_edge(framework: str) -> None:
     users = {

@@ -56,6 +56,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 def test_an_unlisted_skip_fails_the_run_and_is_named(kind: str, tmp_path: Path) -> None:
     found = run(tmp_path, SOURCES[kind])
@@ -65,6 +66,7 @@ def test_an_unlisted_skip_fails_the_run_and_is_named(kind: str, tmp_path: Path) 
     assert "test_it.py" in found.stdout.partition("not listed")[2]
 
 
+@pytest.mark.slow
 def test_so_it_does_in_several_processes(tmp_path: Path) -> None:
     found = run(tmp_path, SOURCES["a test"] + SOURCES["a mark"].replace("one", "three"), "-n", "2")
 

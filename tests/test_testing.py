@@ -45,6 +45,7 @@ def write(folder: Path, name: str, *, clean: bool) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", [True, False], ids=["good records", "broken ones among them"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_our_formats_keep_the_laws_of_formats(tmp_path: Path, name: str, clean: bool) -> None:

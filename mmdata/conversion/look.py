@@ -120,7 +120,8 @@ def _reachable(file: File, level: MediaLevel, access: Access | None) -> File:
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
     source = file.source
     if isinstance(source, tuple):
-        _decode_all(source if level != "compare" else (), limits)
+        if level != "compare":
+            _look_at_frames(source, limits, decoded=level == "decode")
         return {}
     paths = source.paths if isinstance(source, Pictures) else (source,)
 
@@ -151,12 +152,13 @@ def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) ->
     return known
 
 
-def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
+def _look_at_frames(frames: Sequence[bytes], limits: Limits, *, decoded: bool) -> None:
     from mmdata import image
 
+    look_at = image.decode if decoded else image.size_of
     for number, frame in enumerate(frames):
         try:
-            image.decode(frame, limits=limits)
+            look_at(frame, limits=limits)
         except MediaError as error:
             raise MediaError(
                 f"cached frame {number} is damaged: {error}", reason=error.reason

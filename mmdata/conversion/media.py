@@ -88,7 +88,7 @@ class _Media:
     ``pictures`` are the paths of those that are given as pictures, ``clocks`` the times of frames
     where they are known, by the numbers of media. ``are_outside`` says which are not in the batch
     themselves: files, folders and pictures. ``are_looked_into`` says of which probing finds out
-    what they are: those, and what is embedded as a file. Frames of a cache alone were decoded once.
+    what they are: those, and what is embedded, as a file or as the frames of a video.
     """
 
     types: Sequence[MediaType]
@@ -114,7 +114,7 @@ class _Media:
             for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
         are_looked_into = [
-            outside or embedded for outside, embedded in zip(are_outside, is_embedded, strict=True)
+            outside or kept for outside, kept in zip(are_outside, is_kept, strict=True)
         ]
         clocks = {number: clock_of(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
@@ -431,7 +431,8 @@ def _file(batch: ConversationBatch, media: _Media, number: int, place: MediaOpti
     from mmdata.video.pictures import UNSAID, Pictures
 
     if not media.are_outside[number]:
-        return File(batch.media.field("bytes")[number].as_py(), media.types[number])
+        data, frames = (batch.media.field(name)[number].as_py() for name in ("bytes", "frames"))
+        return File(data if frames is None else tuple(frames), media.types[number])
     clock = media.clocks.get(number)
     if media.paths[number] is None:
         pictures = Pictures(tuple(media.pictures[number]), clock or UNSAID)

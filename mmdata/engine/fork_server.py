@@ -123,8 +123,10 @@ def fork_worker(descriptor: int, modules: Sequence[str] = ()) -> Process:
     if path in servers:
         with suppress(OSError):
             return servers[path].ask(descriptor, modules)
-    servers[path] = _start_server()
-    return servers[path].ask(descriptor, modules)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:  # while it is open here too, one that ends at its start can still be asked
+        servers[path] = _start_server(ours, theirs)
+        return servers[path].ask(descriptor, modules)
 
 
 def _path() -> tuple[str, ...]:
@@ -142,16 +144,14 @@ def _servers() -> dict[tuple[str, ...], _Server]:
     return {}
 
 
-def _start_server() -> _Server:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE.format(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=environment_of_workers(),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
+def _start_server(ours: socket.socket, theirs: socket.socket) -> _Server:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE.format(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env=environment_of_workers(),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is the parent's to handle
+    )
     server = _Server(ours, process, os.getpid())
     atexit.register(server.close)
     return server
@@ -243,14 +243,17 @@ class _Forks:
     def _answer(self, asking: socket.socket) -> int | None:
         """Do as a request says; in the worker that it makes, return its pipe."""
         message, files, _, _ = socket.recv_fds(asking, _MOST_BYTES, _FILES)
-        if not message:
-            self._poll.unregister(asking)
-            del self._asking[asking.fileno()]
-            asking.close()
-            return None
+        if message:
+            import_all(json.loads(message))
+            return self._fork(*files)
 
-        import_all(json.loads(message))
-        pipe, end, out, errors = files
+        self._poll.unregister(asking)
+        del self._asking[asking.fileno()]
+        asking.close()
+        return None
+
+    def _fork(self, pipe: int, end: int, out: int, errors: int) -> int | None:
+        """Make a worker; in it, return its pipe."""
         channel = socket.socket(fileno=end)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         gc.freeze()  # what the collector marks it would copy
@@ -264,7 +267,7 @@ class _Forks:
                 one.close()
             _close_all(pipe, out, errors)
             return None
-        if not pid:
+        if pid == 0:
             others = [child.channel for child in self._children.values()]
             for one in (*self._asking.values(), *others, channel, ours):
                 one.close()

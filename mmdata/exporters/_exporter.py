@@ -92,6 +92,12 @@ class Exporter(Protocol):
         """Return a record as whoever reads its file gets it; by default as JSON has it."""
         return msgspec.json.decode(encode_records([record]))
 
+    def with_frames(self) -> Exporter | None:
+        """Return what writes records that hold the pictures of videos, as placed media have them in
+        ``frames``, where the target has a place for them; by default None.
+        """
+        return None
+
     most_parts: ClassVar[int] = 1
     """Into how many parts, of rows that follow one another, many rows may be cut: as many as are
     written at the same time, each into files of its own.

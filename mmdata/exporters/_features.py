@@ -169,14 +169,14 @@ def drop_features(conversation: Conversation, features: Collection[Feature]) -> 
 
 
 def _with_mean_rate(medium: Media) -> Media:
-    """Return a video that is given as pictures with no more than their mean rate."""
+    """Return a video that is given as pictures with no more of their times than the mean rate."""
     clock = medium.clock
     if medium.frame_paths is None or clock is None:
         return medium
     step = clock.step
     if clock.deltas and clock.unit is not None:
         step = sum(clock.deltas) * clock.unit / len(clock.deltas)
-    return replace(medium, clock=CompactTimes(step=step) if step else None)
+    return replace(medium, clock=CompactTimes(step=step) if step else None, frame_times=None)
 
 
 def _drop_from_messages(

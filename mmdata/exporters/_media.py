@@ -64,8 +64,9 @@ _USUAL: Final[dict[MediaType, tuple[str, str]]] = {
 
 class PlacedMedium(Struct, frozen=True):
     """Where a medium is for whoever reads a record: at ``path``, in ``data``, or, for a video that
-    is given as pictures, at ``frame_paths``. ``start`` and ``end`` are the bounds of a clip in
-    seconds, ``clock`` says when the pictures are.
+    is given as pictures, at ``frame_paths`` or in ``frames``. ``start`` and ``end`` are the bounds
+    of a clip in seconds, ``clock`` says when the pictures are, and ``frame_times``, in seconds, of
+    those that leave in a record.
     """
 
     type: MediaType
@@ -75,6 +76,18 @@ class PlacedMedium(Struct, frozen=True):
     start: float | None = None
     end: float | None = None
     clock: CompactTimes | None = None
+    frames: tuple[bytes, ...] | None = None
+    frame_times: tuple[float, ...] | None = None
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether it is a video that is given as pictures."""
+        return self.frame_paths is not None or self.frames is not None
+
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes of it are in the record."""
+        return len(self.data or b"") + sum(map(len, self.frames or ()))
 
     @property
     def reference(self) -> Any:
@@ -111,8 +124,26 @@ class MediaPlacer:
         """
         if self.frames == "file":
             return conversation
-        media = tuple(map(_as_pictures, conversation.media))
+        media = tuple(map(self._as_pictures, conversation.media))
         return replace(conversation, media=media)
+
+    def _as_pictures(self, medium: Media) -> Media:
+        if medium.type != "video":
+            return medium
+        if medium.frames is not None:
+            return _name_pictures(medium, medium.frames)
+        if medium.frame_paths is None:
+            raise UnsayableError(
+                f"{medium.path or 'the video'} has no cached frames; `mmdata frames` makes them",
+                what="frames",
+            )
+        if self.mode == "copy" or medium.clock is None:
+            return medium
+
+        from mmdata.video.clock import times_of
+
+        times = times_of(medium.clock, len(medium.frame_paths))
+        return replace(medium, frame_times=tuple(times.tolist()))
 
     def place(self, media: Sequence[Media]) -> list[PlacedMedium]:
         """Return where each of a row's media is.
@@ -125,19 +156,23 @@ class MediaPlacer:
 
     def _place(self, medium: Media) -> PlacedMedium:
         start, end = medium.start, medium.end
-        if self.frames == "pictures" and medium.frames is not None:
-            names = medium.frame_paths or ()
-            written = tuple(map(self._write_as, names, medium.frames))
-            return PlacedMedium(medium.type, frame_paths=written, clock=medium.clock)
+        if self.frames == "pictures" and medium.frame_paths is not None:
+            return self._place_pictures(medium, medium.frame_paths)
         if medium.frame_paths is not None:
             if self.mode == "embed":
                 raise UnsayableError(
-                    "a video that is given as pictures cannot be embedded; --media copy keeps "
-                    "them as files",
+                    "a video that is given as pictures cannot be embedded as a file; --frames "
+                    "pictures keeps them inside, where the target can, --media copy as files",
                     what="media",
                 )
             pictures = tuple(map(self._refer, medium.frame_paths))
             return PlacedMedium(medium.type, None, None, pictures, start, end, medium.clock)
+        if medium.path is None and medium.bytes is None:
+            raise UnsayableError(
+                f"of the {medium.type} the store has frames alone, and no file; --frames pictures "
+                "writes those, where the target can have them",
+                what="media",
+            )
         if self.mode == "embed":
             return PlacedMedium(medium.type, data=self._read(medium), start=start, end=end)
         if medium.path is not None:
@@ -150,6 +185,34 @@ class MediaPlacer:
             f"the {medium.type} is in the store itself and has no path; --media copy writes it "
             "out, --media embed keeps it inside, where the target can",
             what="media",
+        )
+
+    def _place_pictures(self, medium: Media, names: tuple[str, ...]) -> PlacedMedium:
+        """Return where the pictures of a video are: in files of the export, or in the record, but
+        for those that are files and are wanted by their paths.
+        """
+        frames = medium.frames
+        if self.mode == "copy":
+            written = tuple(
+                map(self._copy, names) if frames is None else map(self._write_as, names, frames)
+            )
+            return PlacedMedium(
+                medium.type,
+                frame_paths=written,
+                start=medium.start,
+                end=medium.end,
+                clock=medium.clock,
+            )
+
+        if frames is None and self.mode == "embed":
+            frames = tuple(map(self._read_file, names))
+        return PlacedMedium(
+            medium.type,
+            frame_paths=tuple(map(self._refer, names)) if frames is None else None,
+            start=medium.start,
+            end=medium.end,
+            frames=frames,
+            frame_times=medium.frame_times,
         )
 
     def _refer(self, path: str) -> str:
@@ -199,14 +262,14 @@ class MediaPlacer:
     def _read(self, medium: Media) -> bytes:
         if medium.bytes is not None:
             return medium.bytes
-        if medium.path is None:
-            raise UnsayableError(
-                f"of the {medium.type} the store has frames alone, and no file", what="media"
-            )
+        assert medium.path is not None, "what has frames alone is refused before"
+        return self._read_file(medium.path)
+
+    def _read_file(self, path: str) -> bytes:
         try:
-            return Path(self._local(medium.path)).read_bytes()
+            return Path(self._local(path)).read_bytes()
         except (OSError, ValueError) as error:  # the latter of a name with NUL in it
-            raise _lost(medium.path, error) from error
+            raise _lost(path, error) from error
 
     def _local(self, path: str) -> str:
         found = self._locate(path)
@@ -219,18 +282,11 @@ class MediaPlacer:
         return found
 
 
-def _as_pictures(medium: Media) -> Media:
-    if medium.type != "video" or (medium.frames is None and medium.frame_paths is not None):
-        return medium
-    if medium.frames is None:
-        raise UnsayableError(
-            f"{medium.path or 'the video'} has no cached frames; `mmdata frames` makes them",
-            what="frames",
-        )
-    folder = _digest(b"".join(medium.frames))
+def _name_pictures(medium: Media, frames: Sequence[bytes]) -> Media:
+    """Return a video with the names that its cached frames have as files, and when they are."""
+    folder = _digest(b"".join(frames))
     names = [
-        f"{folder}/{number:06}.{_kind_of(frame, 'image')[0]}"
-        for number, frame in enumerate(medium.frames)
+        f"{folder}/{number:06}.{_kind_of(frame, 'image')[0]}" for number, frame in enumerate(frames)
     ]
     clock = clock_of_pictures(medium.frame_times or ())
     return replace(medium, frame_paths=tuple(names), clock=clock, start=None, end=None)

@@ -88,7 +88,7 @@ def medium_part(medium: PlacedMedium, style: PartStyle) -> dict[str, Any]:
     """
     kind = medium.type
     if style == "listed":
-        return {"type": kind}
+        return {"type": "frames" if medium.is_pictures else kind}
     if style == "openai":
         if medium.frame_paths is not None or medium.start is not None or medium.end is not None:
             raise UnsayableError("OpenAI's parts take a video as a whole file", what="media")

@@ -38,8 +38,8 @@ _VIDEOS: Final = _MEDIA.index("video")
 
 class PlainRows:
     """Rows of which each has a system's turn, or none, and then turns of user and assistant, of
-    which the assistant's are trained on; and images, then videos, each by its path and each shown
-    once in its order.
+    which the assistant's are trained on; and images, then videos, each by its path, or videos by
+    their cached frames, and each shown once in its order.
 
     ``batch`` are their Arrow columns as a store has them, ``columns`` those that nest in them.
     """
@@ -129,9 +129,12 @@ class Columns:
         return videos
 
 
-def find_plain(columns: Columns, *, without: Collection[Feature] = ()) -> NDArray[np.bool_]:
+def find_plain(
+    columns: Columns, *, without: Collection[Feature] = (), as_frames: bool = False
+) -> NDArray[np.bool_]:
     """Return which rows of a batch are plain, (rows,) bool, and say nothing of what they are to be
-    ``without``.
+    ``without``. Those that are to leave ``as_frames`` have of each video its cached frames, and the
+    place of its file or the bounds of a clip in it are nothing that they say.
     """
     import numpy as np
 
@@ -150,7 +153,7 @@ def find_plain(columns: Columns, *, without: Collection[Feature] = ()) -> NDArra
     _refuse(plain, columns.row_of_part, columns.kinds > _VIDEO)
     _refuse(plain, columns.row_of_part, _there(parts.field("train")))
     _refuse_suspects(plain, columns)
-    _refuse_media(plain, columns)
+    _refuse_media(plain, columns, as_frames=as_frames)
     return plain
 
 
@@ -188,9 +191,9 @@ def _refuse_suspects(plain: NDArray[np.bool_], columns: Columns) -> None:
     _refuse(plain, columns.row_of_part, np.array(suspect, np.bool_))
 
 
-def _refuse_media(plain: NDArray[np.bool_], columns: Columns) -> None:
-    """Unset the rows whose media are not known by their paths alone, or not each shown once in the
-    order of images and then videos, in place.
+def _refuse_media(plain: NDArray[np.bool_], columns: Columns, *, as_frames: bool) -> None:
+    """Unset the rows whose media are not known by their paths alone, or videos by their frames, or
+    not each shown once in the order of images and then videos, in place.
     """
     import numpy as np
 
@@ -210,9 +213,12 @@ def _refuse_media(plain: NDArray[np.bool_], columns: Columns) -> None:
     row_of_medium = np.repeat(np.arange(len(plain)), columns.num_media)
     types = _codes(media.field("type"), _MEDIA)
     _refuse(plain, row_of_medium, types == _AUDIO)
-    _refuse(plain, row_of_medium, ~_there(media.field("path")))
+    are_frames = columns.media_are_videos & as_frames
+    _refuse(plain, row_of_medium, ~are_frames & ~_there(media.field("path")))
     for name in ("start", "end", "frame_paths"):
-        _refuse(plain, row_of_medium, _there(media.field(name)))
+        _refuse(plain, row_of_medium, ~are_frames & _there(media.field(name)))
+    if as_frames:
+        _refuse(plain, row_of_medium, are_frames != _there(media.field("frames")))
     falls = (np.diff(types.astype(np.int8)) < 0) & (np.diff(row_of_medium) == 0)
     _refuse(plain, row_of_medium[1:], falls)
 

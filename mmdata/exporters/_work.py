@@ -42,6 +42,8 @@ _MOST_RUNS: Final = 64
 """A batch whose plain and other rows change places more often is written row by row."""
 _ROWS_TOGETHER: Final = 64
 """How many rows, whose media may be in them, are written at a time."""
+_BYTES_TOGETHER: Final = 64 << 20
+"""About how many bytes of media, at the most: a column of Arrow's holds no more than 2 GiB."""
 
 
 @dataclass(slots=True)
@@ -138,12 +140,15 @@ class Work:
         """Yield runs of rows, and themselves where they are plain and can be written at once."""
         import numpy as np
 
-        if self.placer.mode != "reference" or self.placer.paths != "relative":
+        # Plain rows are written as the store has their media: by their paths, or as their frames.
+        placer, as_frames = self.placer, self.placer.frames == "pictures"
+        is_as_stored = placer.mode == "reference" and placer.paths == "relative"
+        if not is_as_stored or (as_frames and "seconds" in self.drop):
             yield 0, len(batch), None
             return
         unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
         columns = Columns(batch)
-        plain = find_plain(columns, without=unsaid | self.drop)
+        plain = find_plain(columns, without=unsaid | self.drop, as_frames=as_frames)
         if plain.all():  # as those of most batches: what has been found out of them is kept
             yield 0, len(batch), PlainRows(columns)
             return
@@ -158,20 +163,27 @@ class Work:
 
     def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
         view = BatchView(batch)
-        for start in range(0, len(batch), _ROWS_TOGETHER):
+        records: list[Any] = []
+        size = 0
+        for row in range(len(batch)):
             if self.stopped.is_set():
                 return
-            records: list[Any] = []
-            for row in range(start, min(start + _ROWS_TOGETHER, len(batch))):
-                conversation = view[row]
-                try:
-                    records.append(self._record(conversation))
-                except DataError as error:
-                    self._reject(error, conversation, numbers[row])
-            self.writer.write(split, records)
-            self.counts.splits[split] += len(records)
+            conversation = view[row]
+            try:
+                record, num_bytes = self._record(conversation)
+                records.append(record)
+                size += num_bytes
+            except DataError as error:
+                self._reject(error, conversation, numbers[row])
 
-    def _record(self, conversation: Conversation) -> Any:
+            is_last = row == len(batch) - 1
+            if is_last or (row + 1) % _ROWS_TOGETHER == 0 or size >= _BYTES_TOGETHER:
+                self.writer.write(split, records)
+                self.counts.splits[split] += len(records)
+                records, size = [], 0
+
+    def _record(self, conversation: Conversation) -> tuple[Any, int]:
+        """Return a row as a record, and how many bytes of media are in it."""
         conversation = self.placer.choose_frames(drop_echo(conversation))
         features = find_features(conversation)
         if left := sorted(features - self.exporter.says - self.drop):
@@ -182,7 +194,8 @@ class Work:
             )
         dropped = features & self.drop
         said = drop_features(conversation, dropped)
-        row = Row(said, self.placer.place(said.media))
+        media = self.placer.place(said.media)
+        row = Row(said, media)
         record = self.exporter.record(row)
         if misreading := self.readers.find_misreading(row, record):
             if "marks" not in self.drop:
@@ -191,7 +204,7 @@ class Work:
                 )
             dropped |= {"marks"}
         self.counts.dropped.update(dropped)
-        return record
+        return record, sum(medium.num_bytes for medium in media)
 
     def _reject(self, error: DataError, conversation: Conversation, number: int) -> None:
         reject = Reject.from_error(

@@ -5,47 +5,43 @@ dataset card.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
 from mmdata._tools.options import PositiveInt
 from mmdata.exporters import registry
+from mmdata.exporters._arrow_columns import (
+    extra_column,
+    files_column,
+    frames_column,
+    messages_column,
+)
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
-from mmdata.exporters._json_columns import list_lengths_of
 from mmdata.exporters._media import MediaMode, PlacedMedium
+from mmdata.exporters._parquet import ParquetWriter, make_batch
 from mmdata.exporters._parts import messages_of
 from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import ending_of, split_media
 from mmdata.exporters._writers import Writer
 from mmdata.schema import Split
-from mmdata.store.arrays import integers, list_lengths, list_values, lists_of, with_nulls
-from mmdata.store.encode import encode_extra, make_structs
-from mmdata.store.publish import write_ahead
+from mmdata.store.encode import encode_extra
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
-__all__ = ["HUB_SPLITS", "Datasets", "make_batch"]
+__all__ = ["HUB_SPLITS", "Datasets"]
 
 _MEGABYTE: Final = 1 << 20
-_GROUP_ROWS: Final = 3 << 12
-"""How many rows wait in memory before they are written as a row group: three batches of a store.
-With twice as many more time goes into new memory, and the files are no smaller.
-"""
 HUB_SPLITS: Final[dict[Split, str]] = {"train": "train", "val": "validation", "test": "test"}
 """What the Hub calls the splits."""
-_ROLE: Final = "messages.list.element.role"
-_TYPE: Final = "messages.list.element.content.list.element.type"
 _STRING: Final = {"dtype": "string", "_type": "Value"}
+_IMAGES: Final = [{"_type": "Image"}]
 _FEATURES: Final[dict[str, Any]] = {
     "id": _STRING,
     "messages": [
@@ -64,7 +60,7 @@ _FEATURES: Final[dict[str, Any]] = {
             "weight": {"dtype": "int8", "_type": "Value"},
         }
     ],
-    "images": [{"_type": "Image"}],
+    "images": _IMAGES,
     "videos": [{"_type": "Video"}],
     "tools": _STRING,
     "rejected_response": _STRING,
@@ -72,6 +68,10 @@ _FEATURES: Final[dict[str, Any]] = {
     "extra": _STRING,
 }
 """What ``datasets`` is told of the columns, as it writes it into Parquet itself."""
+_FRAMES: Final[dict[str, Any]] = {
+    "frames": [{"images": _IMAGES, "seconds": [{"dtype": "float64", "_type": "Value"}]}]
+}
+"""The column besides for videos that leave as pictures."""
 
 
 @registry.register("datasets")
@@ -83,6 +83,9 @@ class Datasets(Exporter):
     Every row has ``messages``, whose parts of the types ``image`` and ``video`` stand for the next
     of ``images`` and ``videos``; what most rows lack is null. ``extra`` is JSON. The card and the
     files are what ``load_dataset(PLACE)`` and the Hub read.
+
+    Videos that leave as pictures are in ``frames``, each as its ``images`` and the ``seconds`` of
+    these, and a part of the type ``frames`` stands for the next of them.
     """
 
     summary: ClassVar[str] = "Parquet with Image and Video features and a card: datasets, the Hub"
@@ -92,7 +95,16 @@ class Datasets(Exporter):
         '"images": [{"bytes": …, "path": null}], "videos": []}'
     )
     says: ClassVar[frozenset[Feature]] = frozenset(
-        {"extra", "judgement", "reasoning", "rejected", "system", "tools", "training"}
+        {
+            "extra",
+            "judgement",
+            "reasoning",
+            "rejected",
+            "seconds",
+            "system",
+            "tools",
+            "training",
+        }
     )
     media_modes: ClassVar[tuple[MediaMode, ...]] = ("embed", "reference")
     read_by: ClassVar[str | None] = "messages"
@@ -102,12 +114,17 @@ class Datasets(Exporter):
 
     megabytes: PositiveInt = 512
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the files, with what ``datasets`` wants to know in its metadata."""
+        return _schema(has_frames=False)
+
     def record(self, row: Row) -> dict[str, Any]:
         """Return one row as the values of its columns.
 
         Raises:
-            UnsayableError: a medium has no place, a video is given as pictures, or the worse ending
-                of a pair is not an answer in words.
+            UnsayableError: a medium has no place, a video is given as pictures and leaves as a
+                file, or the worse ending of a pair is not an answer in words.
         """
         conversation = row.conversation
         images, videos = split_media(conversation, row.media)
@@ -133,68 +150,53 @@ class Datasets(Exporter):
             "id": conversation.id,
             "messages": messages,
             "images": list(map(_file_of, images)),
-            "videos": list(map(_file_of, videos)),
+            **self._columns_of(videos),
             "tools": conversation.tools,
             "rejected_response": rejected,
             "label": conversation.desirable,
             "extra": encode_extra(conversation.extra) if conversation.extra else None,
         }
 
+    def _columns_of(self, videos: Sequence[PlacedMedium]) -> dict[str, Any]:
+        """Return the columns that the videos of a row are in."""
+        return {"videos": list(map(_file_of, videos))}
+
+    def with_frames(self) -> Datasets:
+        """Return what writes the column ``frames`` besides."""
+        return _DatasetsWithFrames(self.megabytes)
+
     def records(self, rows: PlainRows) -> pa.RecordBatch:
         """Return plain rows as a record batch; what texts it has are those of the store, without a
         copy.
         """
-        import numpy as np
         import pyarrow as pa
 
-        batch, schema = rows.batch, _schema()
-        messages = list_values(batch.column("messages"))
-        content = messages.field("content")
-        parts = list_values(content)
-        message_type = schema.field("messages").type.value_type
-        content_type = message_type.field("content").type
-        spelt = make_structs(
-            content_type.value_type, type=parts.field("type"), text=parts.field("text")
-        )
-        turns = make_structs(
-            message_type,
-            role=messages.field("role"),
-            content=lists_of(list_lengths(content), spelt, content_type),
-        )
-
-        columns = rows.columns
-        videos, paths = columns.media_are_videos, columns.media.field("path")
-
-        def files(there: NDArray[np.bool_], field: str) -> pa.Array:
-            lengths = np.bincount(columns.row_of_medium[there], minlength=len(batch))
-            if there.all():
-                some = paths
-            elif there.any():
-                some = paths.take(integers(np.flatnonzero(there)))
-            else:  # spares the import of Arrow's compute functions, a twentieth of a small export
-                some = paths.slice(0, 0)
-            list_type = schema.field(field).type
-            structs = make_structs(list_type.value_type, path=some)
-            return lists_of(lengths.astype(np.int32), structs, list_type)
-
+        schema = self.schema
         found = {
-            "id": batch.column("id"),
-            "messages": lists_of(
-                list_lengths(batch.column("messages")), turns, schema.field("messages").type
+            "id": rows.batch.column("id"),
+            "images": files_column(
+                rows, schema.field("images").type, ~rows.columns.media_are_videos
             ),
-            "images": files(~videos, "images"),
-            "videos": files(videos, "videos"),
-            "extra": _null_where_empty(batch.column("extra")),
+            "extra": extra_column(rows),
+            **self._arrays_of(rows, schema),
         }
         arrays = [
-            found[field.name] if field.name in found else pa.nulls(len(batch), field.type)
+            found[field.name] if field.name in found else pa.nulls(len(rows), field.type)
             for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def as_read(self, record: Any) -> Any:
         """Return a record as a row of Parquet has it."""
-        return make_batch([record]).to_pylist()[0]
+        return make_batch([record], self.schema).to_pylist()[0]
+
+    def _arrays_of(self, rows: PlainRows, schema: pa.Schema) -> dict[str, pa.Array]:
+        """Return the columns that the videos of plain rows are in, and their turns."""
+        messages, videos = (schema.field(name).type for name in ("messages", "videos"))
+        return {
+            "messages": messages_column(rows, messages, {}),
+            "videos": files_column(rows, videos, rows.columns.media_are_videos),
+        }
 
     def open(self, folder: Path) -> Writer:
         """Return what writes Parquet."""
@@ -202,7 +204,7 @@ class Datasets(Exporter):
 
     def open_part(self, folder: Path, part: int) -> Writer:
         """Return what writes a part of it."""
-        return _ParquetWriter(folder / "data", part, self.megabytes * _MEGABYTE)
+        return ParquetWriter(folder / "data", part, self.megabytes * _MEGABYTE, self.schema)
 
     def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
         """Give the files the names that the Hub gives them, which say how many there are, and write
@@ -212,34 +214,57 @@ class Datasets(Exporter):
             files = sorted((folder / "data").glob(f"{split}.*"))
             for number, file in enumerate(files):
                 file.rename(file.with_name(f"{split}-{number:05d}-of-{len(files):05d}.parquet"))
-        (folder / "README.md").write_text(_card(splits), encoding="utf-8")
+        (folder / "README.md").write_text(_card(splits, self.schema.names), encoding="utf-8")
         return ("README.md",)
 
 
+class _DatasetsWithFrames(Datasets):
+    """The same for rows whose videos are pictures, every one."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        return _schema(has_frames=True)
+
+    def _columns_of(self, videos: Sequence[PlacedMedium]) -> dict[str, Any]:
+        return {"videos": [], "frames": list(map(_frames_of, videos))}
+
+    def _arrays_of(self, rows: PlainRows, schema: pa.Schema) -> dict[str, pa.Array]:
+        import numpy as np
+
+        messages, videos, frames = (
+            schema.field(name).type for name in ("messages", "videos", "frames")
+        )
+        none = np.zeros(len(rows.columns.media), np.bool_)
+        return {
+            "messages": messages_column(rows, messages, {"video": "frames"}),
+            "videos": files_column(rows, videos, none),
+            "frames": frames_column(rows, frames),
+        }
+
+
 def _file_of(medium: PlacedMedium) -> dict[str, Any]:
-    if medium.frame_paths is not None:
-        raise UnsayableError("a video that is given as pictures is no file", what="media")
+    if medium.is_pictures:
+        raise UnsayableError(
+            "a video that is given as pictures is no file; --frames pictures has them in the "
+            "record",
+            what="media",
+        )
     return {"bytes": medium.data, "path": medium.path}
 
 
-def _null_where_empty(extras: pa.StringArray) -> pa.StringArray:
-    """Return JSON objects, null in the place of those without a field."""
-    import pyarrow as pa
-
-    # No other object is written with two bytes.
-    there = list_lengths_of(extras) != len("{}")
-    return (
-        with_nulls(extras, there.tobytes()) if there.any() else pa.nulls(len(extras), pa.string())
-    )
+def _frames_of(video: PlacedMedium) -> dict[str, Any]:
+    inside = [{"bytes": picture} for picture in video.frames or ()]
+    files = [{"path": path} for path in video.frame_paths or ()]
+    return {"images": [*inside, *files], "seconds": video.frame_times}
 
 
 @cache
-def _schema() -> pa.Schema:
-    """Return the schema of the files, with what ``datasets`` wants to know in its metadata."""
+def _schema(*, has_frames: bool) -> pa.Schema:
     import pyarrow as pa
 
-    info = json.dumps({"info": {"features": _FEATURES}})
-    fields = [pa.field(name, _arrow_type(feature)) for name, feature in _FEATURES.items()]
+    features = _FEATURES | (_FRAMES if has_frames else {})
+    info = json.dumps({"info": {"features": features}})
+    fields = [pa.field(name, _arrow_type(feature)) for name, feature in features.items()]
     return pa.schema(fields, metadata={"huggingface": info})
 
 
@@ -251,91 +276,18 @@ def _arrow_type(feature: Any) -> pa.DataType:
     if feature.get("_type") in ("Image", "Video"):
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     if feature.get("_type") == "Value":
-        return {"string": pa.string(), "int8": pa.int8(), "bool": pa.bool_()}[feature["dtype"]]
+        values = {"string": pa.string, "int8": pa.int8, "float64": pa.float64, "bool": pa.bool_}
+        return values[feature["dtype"]]()
     return pa.struct([(name, _arrow_type(inner)) for name, inner in feature.items()])
 
 
-def make_batch(records: pa.RecordBatch | Sequence[dict[str, Any]]) -> pa.RecordBatch:
-    """Return what :meth:`Datasets.records` or :meth:`Datasets.record` made as a record batch."""
-    import pyarrow as pa
-
-    if isinstance(records, pa.RecordBatch):
-        return records
-    return pa.RecordBatch.from_pylist(list(records), schema=_schema())
+_ABOUT_FRAMES: Final = (
+    "| `frames` | videos as their pictures, for which parts of type `frames` stand; `seconds` says "
+    "when each picture is |\n"
+)
 
 
-class _ParquetWriter:
-    """Writes the record batches of a part into Parquet files, the next one where one is full."""
-
-    def __init__(self, folder: Path, part: int, most_bytes: int) -> None:
-        self._folder = folder
-        self._part = part
-        self._most = most_bytes
-        self._files: dict[str, _ParquetFile] = {}
-        self._shards: Counter[str] = Counter()
-        self._waiting: dict[str, list[pa.RecordBatch]] = {}
-
-    def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
-        batch = make_batch(records)
-        if not len(batch):
-            return
-        waiting = self._waiting.setdefault(split, [])
-        waiting.append(batch)
-        rows, size = sum(map(len, waiting)), sum(each.nbytes for each in waiting)
-        # Few rows make a poor row group, and many wait in memory.
-        if rows >= _GROUP_ROWS or size >= self._most // 16:
-            self._flush(split)
-
-    def _flush(self, split: str) -> None:
-        """Write a row group."""
-        import pyarrow as pa
-
-        file = self._files.get(split)
-        if file is None:
-            file = self._files[split] = self._open_next(split)
-        table = pa.Table.from_batches(self._waiting.pop(split), schema=_schema())
-        file.writer.write_table(table, row_group_size=len(table))
-        # The disk writes it while the next row group is made, and the end has little to wait for.
-        write_ahead(file.path)
-        if file.path.stat().st_size >= self._most:
-            file.writer.close()
-            del self._files[split]
-
-    def _open_next(self, split: str) -> _ParquetFile:
-        import pyarrow.parquet as pq
-
-        self._folder.mkdir(exist_ok=True)
-        # How many there are is known at the end.
-        path = self._folder / f"{split}.{self._part:05d}-{self._shards[split]:05d}"
-        self._shards[split] += 1
-        writer = pq.ParquetWriter(
-            path,
-            _schema(),
-            compression="snappy",
-            # Texts hardly repeat: to look for those that do costs more than writing them; nor does
-            # anybody skip a row group for the first and last of its texts or of its roles.
-            use_dictionary=[_ROLE, _TYPE],
-            write_statistics=["id"],
-        )
-        return _ParquetFile(path, writer)
-
-    def close(self) -> None:
-        try:
-            for split in list(self._waiting):
-                self._flush(split)
-        finally:
-            for file in self._files.values():
-                file.writer.close()
-
-
-class _ParquetFile(NamedTuple):
-    """A file that is written."""
-
-    path: Path
-    writer: Any
-
-
-def _card(splits: Mapping[str, int]) -> str:
+def _card(splits: Mapping[str, int], columns: Sequence[str]) -> str:
     """Return the dataset card: which files are which split, and what the columns are."""
     files = "\n".join(
         f"  - split: {HUB_SPLITS[split]}\n    path: data/{split}-*.parquet"  # type: ignore[index]
@@ -343,6 +295,7 @@ def _card(splits: Mapping[str, int]) -> str:
         if splits[split]
     )
     counts = "\n".join(f"- {split}: {count:,} rows" for split, count in splits.items() if count)
+    frames = _ABOUT_FRAMES if "frames" in columns else ""
     return f"""---
 configs:
 - config_name: default
@@ -359,7 +312,7 @@ configs:
 | `id` | the id of the row |
 | `messages` | turns; a part of type `image` or `video` stands for the next of the media |
 | `images`, `videos` | the media, in the order in which the turns show them |
-| `tools` | the tools that may be called, as JSON |
+{frames}| `tools` | the tools that may be called, as JSON |
 | `rejected_response` | the worse answer of a preference pair |
 | `label` | whether the answer was judged good |
 | `extra` | other fields of the source, as JSON |

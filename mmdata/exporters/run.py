@@ -95,9 +95,10 @@ def export(
             them, or absolute.
         media_root: where the media are now, if they have moved.
         frames: how videos leave whose frames are cached (:func:`mmdata.frame_cache.cache_frames`):
-            as the ``file`` that they were taken from, or as ``pictures``, which are files in the
-            folder ``media``, with their seconds where the target has a word for them. A video
-            without cached frames is then a reject.
+            as the ``file`` that they were taken from, or as ``pictures``, which are inside the
+            records where the target has a place for them, else files in the folder ``media``, with
+            their seconds where the target has a word for them. A video without cached frames is
+            then a reject.
         drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`. Without, a
             row that says what the target cannot is a reject.
         split: write the rows of one split alone.
@@ -117,7 +118,9 @@ def export(
     opened = store if isinstance(store, Store) else open_store(store, media_root=media_root)
     exporter = make(format, options) if isinstance(format, str) else format
     name = format if isinstance(format, str) else type(exporter).__name__
-    mode = _choose_media(exporter, name, media, frames)
+    holding = exporter.with_frames() if frames == "pictures" else None
+    mode = _choose_media(exporter, name, media, frames, holds_pictures=holding is not None)
+    exporter = exporter if holding is None else holding
     dropped = read_drop(drop)
     target = local_path(place, "place").absolute()
     _check_vacant(target, overwrite)
@@ -150,7 +153,12 @@ def export(
 
 
 def _choose_media(
-    exporter: Exporter, name: str, media: MediaMode | None, frames: FramesMode
+    exporter: Exporter,
+    name: str,
+    media: MediaMode | None,
+    frames: FramesMode,
+    *,
+    holds_pictures: bool,
 ) -> MediaMode:
     if media is not None and media not in exporter.media_modes:
         raise UsageError(
@@ -158,14 +166,18 @@ def _choose_media(
         )
     if frames == "file":
         return media or exporter.media_modes[0]
-    if "copy" not in exporter.media_modes:
-        raise UsageError(f"{name} cannot have frames as 'pictures': its media are no files beside")
-    if media not in (None, "copy"):
+    mode: MediaMode = "embed" if holds_pictures else "copy"
+    where = "inside the records" if holds_pictures else "files in the export"
+    if mode not in exporter.media_modes:
         raise UsageError(
-            f"frames that leave as 'pictures' are files in the export; media must be 'copy', found "
-            f"{media!r}"
+            f"{name} cannot have frames as 'pictures': it has no place for them in its records, "
+            "and its media are no files beside"
         )
-    return "copy"
+    if media not in (None, mode):
+        raise UsageError(
+            f"frames that leave as 'pictures' are {where}; media must be {mode!r}, found {media!r}"
+        )
+    return mode
 
 
 def _require_rows(counts: Counts, store: Store, name: str) -> None:

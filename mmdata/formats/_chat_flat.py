@@ -28,7 +28,7 @@ MEDIA_FIELDS: Final[dict[str, MediaType]] = {
 }
 """The fields of a chat record that list media, and the type of each."""
 
-_LOOKED_FOR: Final = frozenset({"audios", "audio", "system", "tools", "functions"})
+_LOOKED_FOR: Final = frozenset({"frames", "audios", "audio", "system", "tools", "functions"})
 """The fields besides that are looked for in every record, and go nowhere where they are empty."""
 _ROLE_CODE: dict[str, int] = {speaker: ROLE_CODES[role] for speaker, role in ROLES.items()}
 _IMAGE_PART = PART_CODES["image"]

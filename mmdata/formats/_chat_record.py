@@ -18,6 +18,7 @@ from mmdata._tools.marks import DIALOGUE
 from mmdata.errors import RecordError
 from mmdata.formats._boxes import read_sizes
 from mmdata.formats._chat import Chat, Turn
+from mmdata.formats._frames import holds_frames, read_frames
 from mmdata.formats._meaning import is_said, spell, unheard_fields
 from mmdata.formats._objects import read_objects
 from mmdata.formats._parts import (
@@ -142,7 +143,7 @@ def read_chat(
         fields.hear("objects")
 
     # What is empty in a field that was looked for is nothing that a record says.
-    empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system", *_TOOLS}
+    empty = {name for name, _ in _MEDIA} | {"frames", "audios", "audio", "system", *_TOOLS}
     unsaid = {name for name in empty & value.keys() if not is_said(value[name])}
     extra = unmapped_fields(value, record, frozenset(fields.heard - {"rejected_response"} | unsaid))
     return Chat(
@@ -351,6 +352,15 @@ def _read_media(
             listed[kind] += media
         if rest := leftovers_of_media(found, kind):
             leftovers[name] = rest
+
+    if holds_frames(frames := fields.value.get("frames")):
+        if listed["video"]:
+            raise RecordError(
+                "'frames' and 'videos' both list videos; a record has all of its videos in one",
+                reason="unsupported_field",
+            )
+        fields.heard.add("frames")
+        listed["video"] = read_frames(frames)
 
     return listed["image"], listed["video"], names, leftovers
 

@@ -50,6 +50,7 @@ KIND_OF: Final[dict[str, MediaType]] = {
     "video": "video",
     "video_url": "video",
     "input_video": "video",
+    "frames": "video",
 }
 """What a part's type says it is, where it is a medium."""
 TEXT: Final = frozenset({"text", "input_text", "output_text"})

@@ -164,6 +164,12 @@ class Messages(RecordSource):
             '{"videos": [["1/0001.jpg", "1/0002.jpg"]], "messages": [{"role": "user", "content": '
             '"<video>What happens?"}, {"role": "assistant", "content": "It falls."}]}'
         ),
+        "a video as its pictures in the record, with the seconds of each": (
+            '{"frames": [{"images": ["data:image/png;base64,aGk=", "data:image/png;base64,aG8="], '
+            '"seconds": [0.0, 0.4]}], "messages": [{"role": "user", "content": [{"type": '
+            '"frames"}, {"type": "text", "text": "What happens?"}]}, {"role": "assistant", '
+            '"content": "It falls."}]}'
+        ),
         "phrases and boxes (ms-swift)": (
             '{"images": ["1.jpg"], "objects": {"ref": ["the cup"], "bbox": [[100, 200, 500, '
             '800]], "bbox_type": "norm1000"}, "messages": [{"role": "user", "content": '

@@ -117,6 +117,7 @@ def test_a_process_leaves_with_the_code_and_says_why_where_errors_go(
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_each_command_runs_as_a_process_that_has_imported_nothing(tmp_path: Path) -> None:
     numbered(tmp_path / "store", 2)
     (tmp_path / "mix.yaml").write_text("datasets: [{store: store, repeat: 2}]")

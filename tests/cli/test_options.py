@@ -133,6 +133,7 @@ def test_an_option_of_a_format_is_checked_as_others_are(
     assert words in str(run(*arguments, code=2).exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "words"),
     [
@@ -1855,6 +1856,7 @@ def cases_with_options() -> dict[tuple[str, Case], str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "function"), list(cases_with_options()), ids=cases_with_options().values()
 )

@@ -39,6 +39,7 @@ def account(path: Path, store: Path) -> None:
     assert mmdata.check(store) == []
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.sampled_from([ARRAY, LINES]).flatmap(mangle))
 def test_the_account_balances_for_any_mangled_file(tmp_path: Path, data: bytes) -> None:
@@ -87,6 +88,7 @@ def test_a_fault_of_media_costs_its_record_alone(tmp_path: Path, fault: str) -> 
     assert list(mmdata.open(tmp_path / "mixed")) == list(mmdata.open(tmp_path / "clean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["array", "lines"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_kind_of_dirt_at_once_is_accounted_for_and_costs_no_good_row(

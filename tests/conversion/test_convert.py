@@ -384,6 +384,7 @@ def test_media_can_be_embedded(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [set(), {0}, {1, 2}, {3}, {0, 1, 2, 3, 4, 5}])
 @pytest.mark.parametrize("limit", [1, 3, 4, 8])
 @pytest.mark.parametrize("check", ["exists", "probe"])

@@ -96,6 +96,7 @@ def test_sigkill_at_any_moment_leaves_a_whole_store_or_none(
     assert len(mmdata.open(store)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_the_old_store_and_nothing_else(
     number: signal.Signals, large: Path, small: Path, duration: float, tmp_path: Path

@@ -57,6 +57,7 @@ def places(name: str, file: Path, store: Path) -> list[str]:
     return [f"{opened.media_root}/{medium.path}" for row in opened for medium in row.media]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_spelling_of_a_source_gives_the_same_rows(

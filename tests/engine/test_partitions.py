@@ -254,6 +254,7 @@ def look(trace: Path, rows: range) -> list[int | str]:
     return list(rows)
 
 
+@pytest.mark.slow
 def test_a_row_that_ends_its_workers_is_found_and_all_others_are_kept(
     tmp_path: Path, processes: LocalEngine
 ) -> None:
@@ -324,6 +325,7 @@ def end(store: Store, rows: range) -> None:
     os.abort()
 
 
+@pytest.mark.slow
 def test_rows_that_lose_two_workers_are_named(several: Store, processes: LocalEngine) -> None:
     with (
         split_store(several, engine=processes, partitions=2) as parts,

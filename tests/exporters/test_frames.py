@@ -42,7 +42,7 @@ def row(times: tuple[float, ...] = EVEN, name: str = "1", **facts: Any) -> Conve
 
 def export(folder: Path, rows: list[Conversation], name: str, **options: Any) -> ExportReport:
     """Export some rows with their frames as pictures."""
-    store = write(folder / "store", rows, media_root=str(folder))
+    store = write(folder / "store", rows, media_root=str(folder), overwrite=True)
     return mmdata.export(store, name, folder / "out", frames="pictures", **options)
 
 
@@ -141,11 +141,15 @@ def test_a_target_that_takes_videos_as_files_gets_no_pictures(name: str, tmp_pat
         export(tmp_path, [row()], name, drop="seconds")
 
 
-def test_pictures_are_files_in_the_export(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="media must be 'copy', found 'reference'"):
+def test_pictures_are_files_in_the_export_or_inside_its_records(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="files in the export; media must be 'copy', found 'ref"):
         export(tmp_path, [row()], "swift", media="reference")
-    with pytest.raises(UsageError, match="datasets cannot have frames as 'pictures'"):
-        mmdata.export(tmp_path / "store", "datasets", tmp_path / "out", frames="pictures")
+    with pytest.raises(UsageError, match="inside the records; media must be 'embed', found 'ref"):
+        export(tmp_path, [row()], "datasets", media="reference")
+    with pytest.raises(UsageError, match="webdataset cannot have frames as 'pictures'"):
+        export(tmp_path, [row()], "webdataset")
+
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_word_a_video_with_cached_frames_leaves_as_its_file(tmp_path: Path) -> None:

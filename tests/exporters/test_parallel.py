@@ -18,7 +18,8 @@ import pytest
 import mmdata
 from mmdata.errors import RecordError
 from mmdata.exporters._parallel import cut_rows
-from mmdata.exporters.datasets import Datasets, make_batch
+from mmdata.exporters._parquet import make_batch
+from mmdata.exporters.datasets import Datasets
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
 from mmdata.store import Store
 from tests.conversations import plain
@@ -73,9 +74,11 @@ def test_many_rows_are_several_files_that_say_how_many_and_keep_the_order(
 
 def test_what_waits_in_memory_is_a_row_group_of_a_few_thousand_rows(tmp_path: Path) -> None:
     said = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
-    batch = make_batch([{"id": str(number), "messages": said} for number in range(3_000)])
+    exporter = Datasets()
+    records = [{"id": str(number), "messages": said} for number in range(3_000)]
+    batch = make_batch(records, exporter.schema)
 
-    with closing(Datasets().open_part(tmp_path, 0)) as writer:
+    with closing(exporter.open_part(tmp_path, 0)) as writer:
         for _ in range(9):
             writer.write("train", batch)
 
@@ -83,6 +86,22 @@ def test_what_waits_in_memory_is_a_row_group_of_a_few_thousand_rows(tmp_path: Pa
     groups = pq.read_metadata(file)
     rows = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
     assert rows == [15_000, 12_000]
+
+
+def test_large_media_of_many_rows_are_written_before_they_fill_a_column(tmp_path: Path) -> None:
+    """Rows are written 64 at a time, and these would be 128 MiB."""
+    (tmp_path / "cup.png").write_bytes(bytes(2 << 20))
+    cup = (Media("image", "cup.png"),)
+    said = (user(Image(0), "What?"), assistant("That."))
+    rows = [Conversation(str(number), said, cup) for number in range(64)]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    mmdata.export(store, "datasets", tmp_path / "out")
+
+    (file,) = (tmp_path / "out" / "data").iterdir()
+    groups = pq.read_metadata(file)
+    counts = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    assert counts == [32, 32]
 
 
 def test_few_rows_are_one_file(tmp_path: Path) -> None:

@@ -301,6 +301,7 @@ def test_every_annotation_is_in_one_record(
     assert all(item.number == item.value["annotations"][0]["id"] for item in found)
 
 
+@pytest.mark.slow
 def test_memory_is_small_beside_the_file(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -175,6 +175,7 @@ def test_images_videos_and_text_in_one_file_are_one_formats(
         assert detect([write(tmp_path, order)]) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"coco"}))
 def test_a_few_records_of_no_format_do_not_hide_the_format_of_the_others(
     tmp_path: Path, name: str
@@ -188,6 +189,7 @@ def test_a_few_records_of_no_format_do_not_hide_the_format_of_the_others(
     assert name == "swift" or "2 of no format" in look_into([odd]).seen
 
 
+@pytest.mark.slow
 def test_of_many_files_some_are_looked_into_the_last_too_and_that_is_said(tmp_path: Path) -> None:
     for number in range(300):
         (tmp_path / f"{number:03}.json").write_text(json.dumps([GOOD["llava"](number)]))
@@ -292,6 +294,7 @@ def test_of_a_table_the_row_groups_at_the_head_the_middle_and_the_end_are_looked
     assert [len(rows) for rows in sample_groups(tmp_path / "source.parquet", 10)] == [10, 10, 10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "arrow"])
 @pytest.mark.parametrize("place", [50, 99])
 def test_of_a_table_that_is_not_large_all_places_are_looked_at(

@@ -92,6 +92,7 @@ def _mangled_file(name: str) -> st.SearchStrategy[tuple[str, bytes]]:
     return st.tuples(st.just(name), st.sampled_from(files).flatmap(mangle))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(FORMATS).flatmap(_mangled_file))
 @settings(max_examples=300)
 def test_whatever_is_done_to_a_file_its_records_are_numbered_and_end(

@@ -161,6 +161,7 @@ plain = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

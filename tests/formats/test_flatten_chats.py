@@ -150,6 +150,7 @@ record: st.SearchStrategy[dict[str, Any]] = (
 NAMES = ["messages", "sharegpt", "swift", "qwen_vl", "fewshot", "videochatgpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=300)
 @given(values=st.lists(record, min_size=1, max_size=3))

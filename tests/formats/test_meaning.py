@@ -252,6 +252,7 @@ def goes_without_saying(field: str, value: Any, outcome: Conversation) -> bool:
     return is_flag and field not in names_in(outcome.extra)
 
 
+@pytest.mark.slow
 @given(fields_added(VALUES))
 @example(("messages, of parts", ("messages", 0, "content", 0), "video", {"a": 1}))
 @example(("messages, of listed objects", ("images", 0), "start", 1))

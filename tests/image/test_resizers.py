@@ -44,6 +44,7 @@ def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 GREY = Resizer(grey)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 @given(height=SIDES, width=SIDES, size=SIDES)
 def test_every_resizer_makes_squares_of_any_picture(

@@ -417,6 +417,7 @@ def _start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_have_the_same_rows_of_one_store(tmp_path: Path) -> None:
     source(tmp_path, 300)
     (tmp_path / "mix.yaml").write_text("datasets: [{json_path: source.json}]")
@@ -431,6 +432,7 @@ def test_processes_that_start_together_have_the_same_rows_of_one_store(tmp_path:
     assert stores(tmp_path) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", [True, False])
 def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_dies(
     tmp_path: Path, dies: bool

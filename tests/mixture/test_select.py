@@ -137,6 +137,7 @@ def test_an_expression_that_says_nothing_is_refused(where: str, tmp_path: Path) 
         select(numbered(tmp_path / "store", 2), tmp_path / "some", where=where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import psutil
@@ -36,18 +38,27 @@ def names(batches: list[Batch]) -> list[str]:
     return [name for batch in batches for row in batch.ids for name in row]
 
 
-def children() -> list[psutil.Process]:
-    """Return the processes of this one, but the one that forks workers, which stays."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.ppid() != os.getpid() or not is_fork_server(child)
-    ]
+Children: TypeAlias = Callable[[], set[psutil.Process]]
 
 
-def is_fork_server(process: psutil.Process) -> bool:
+@pytest.fixture
+def children() -> Children:
+    """What returns the processes that this one has more than before the test, but for the one that
+    forks workers, which stays, as does the one that a job done here has read media in.
+    """
+    before = set(psutil.Process().children(recursive=True))
+
+    def started() -> set[psutil.Process]:
+        now = set(psutil.Process().children(recursive=True))
+        return set(filter(is_at_work, now - before))
+
+    return started
+
+
+def is_at_work(process: psutil.Process) -> bool:
     try:
-        return "serve_forks" in " ".join(process.cmdline())
+        is_ours = process.ppid() == os.getpid()
+        return not (is_ours and "serve_forks" in " ".join(process.cmdline()))
     except psutil.Error:  # it has ended
         return False
 
@@ -66,7 +77,9 @@ def left_in_shared_memory(before: set[Path]) -> set[Path]:
 
 
 @pytest.mark.slow
-def test_batches_of_isolated_decoding_are_the_same_and_its_processes_end() -> None:
+def test_batches_of_isolated_decoding_are_the_same_and_its_processes_end(
+    children: Children,
+) -> None:
     before = shared_memory()
 
     isolated, plain = list(stream(mixed(24))), list(stream(mixed(24), isolated=False))
@@ -92,7 +105,7 @@ def test_isolated_decoding_is_as_fast_or_exact_as_it_is_asked_to_be(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_killed_worker_process_is_replaced_and_no_sample_is_lost() -> None:
+def test_a_killed_worker_process_is_replaced_and_no_sample_is_lost(children: Children) -> None:
     killing = stream(Conversations(map(shown, range(40))), prefetch=1)
 
     batches = iter(killing)
@@ -107,7 +120,7 @@ def test_a_killed_worker_process_is_replaced_and_no_sample_is_lost() -> None:
 
 
 @pytest.mark.slow
-def test_after_a_crash_of_the_decoder_the_next_medium_is_decoded() -> None:
+def test_after_a_crash_of_the_decoder_the_next_medium_is_decoded(children: Children) -> None:
     plan, medium = PixelPlan(0, "squeeze", SIDE), Media("image", bytes=picture(1))
     with Isolated(deadline=20, memory=4 << 30) as decode:
         expected = decode(medium, plan)
@@ -120,7 +133,7 @@ def test_after_a_crash_of_the_decoder_the_next_medium_is_decoded() -> None:
 
 
 @pytest.mark.slow
-def test_leaving_early_ends_all_processes_and_threads_at_once() -> None:
+def test_leaving_early_ends_all_processes_and_threads_at_once(children: Children) -> None:
     batches = iter(stream(mixed(400)))
     next(batches)
     assert children()

@@ -53,6 +53,7 @@ def test_without_shuffling_samples_come_as_they_are() -> None:
     assert whole(Order(7, seed=3, shuffle=False), epoch=5) == list(range(7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 10, 17])
 def test_every_sample_is_as_likely_at_every_position(count: int) -> None:
     draws = 1000

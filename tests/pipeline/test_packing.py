@@ -56,6 +56,7 @@ def packing(samples: Conversations, **options: Any) -> Stream:
     return Stream(samples, WordTemplate(), **{**settings, **options})
 
 
+@pytest.mark.slow
 @given(st.integers(1, 70), st.integers(0, 9), st.integers(1, 40))
 def test_no_token_is_lost_or_doubled(count: int, seed: int, window: int) -> None:
     samples, template = mixed(count), WordTemplate()
@@ -145,6 +146,7 @@ def llava_lengths(count: int) -> list[int]:
     return list(map(int, (parts[:, 1] + texts).clip(8, 2048)))
 
 
+@pytest.mark.slow
 def test_packed_rows_of_a_llava_shaped_mix_are_full_where_single_ones_are_mostly_empty() -> None:
     samples = Conversations(
         text(n, words=length - 2) for n, length in enumerate(llava_lengths(4000))

@@ -37,6 +37,7 @@ def project(tmp_path: Path, forks: Forks) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_do_what_they_say(project: Project) -> None:
     (project.folder / "stores" / "pico").rename(project.folder / "stores" / "before")
 
@@ -63,6 +64,7 @@ def test_a_stream_of_the_page_gives_batches_in_the_resizers_pixels(project: Proj
     assert done.stdout.splitlines() == ["(2, 128) (2, 32, 32, 3)", "[128 128 128] [255   0   0]"]
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_passes(project: Project) -> None:
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 
@@ -71,6 +73,7 @@ def test_the_test_of_the_page_passes(project: Project) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "law"),
     [

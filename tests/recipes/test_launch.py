@@ -134,6 +134,7 @@ def test_a_worker_that_is_killed_is_named_with_the_signal(tmp_path: Path) -> Non
     assert "(it is empty)" in warned
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_by_the_deadline_and_its_log_says_where_it_stood(
     tmp_path: Path,
 ) -> None:

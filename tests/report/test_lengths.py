@@ -11,6 +11,7 @@ from tests.templates.families import FAMILIES, Family, conversations, said
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
+@pytest.mark.slow
 @every_family
 @settings(max_examples=20)
 @given(data=st.data())

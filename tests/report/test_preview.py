@@ -148,6 +148,7 @@ def test_a_page_of_200_rows_is_below_20_megabytes_whatever_they_hold(tmp_path: P
     assert "more characters" in page
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_drawn_by_the_seed(tmp_path: Path) -> None:
     store = numbered(tmp_path / "store", 300)
 

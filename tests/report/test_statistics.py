@@ -36,6 +36,7 @@ def texts_of(row: Conversation) -> list[tuple[str, bool]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(rows=st.lists(conversations(), min_size=1, max_size=6), parquet=st.booleans())
 def test_the_numbers_are_those_that_counting_row_by_row_gives(

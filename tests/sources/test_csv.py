@@ -28,6 +28,7 @@ def read(path: Path, data: bytes) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(

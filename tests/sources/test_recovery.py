@@ -170,6 +170,7 @@ def with_wrong_words(draw: st.DrawFn, text: str) -> str:
     return text[:start] + ("" if kind != ",," or found[0] != "," else ",,") + text[end:]
 
 
+@pytest.mark.slow
 @given(st.data(), some_records(WILD, ALIKE), st.sampled_from(LAYOUTS), st.booleans(), CHUNKS)
 @settings(max_examples=100, deadline=None)
 def test_where_brackets_and_quotes_are_sound_every_broken_record_costs_itself_alone(
@@ -212,6 +213,7 @@ def with_wrong_brackets(draw: st.DrawFn, text: str, kinds: Sequence[str]) -> str
 KINDS: Final = ["cut", "no brace", "bracket lost", "bracket opens", "quote lost", "quote more"]
 
 
+@pytest.mark.slow
 @given(st.data(), some_records(TAME, OTHER), st.sampled_from(LAYOUTS), CHUNKS)
 @settings(max_examples=100, deadline=None)
 def test_a_record_whose_brackets_or_quotes_are_wrong_takes_no_other_with_it(
@@ -232,6 +234,7 @@ def test_a_record_whose_brackets_or_quotes_are_wrong_takes_no_other_with_it(
         )
 
 
+@pytest.mark.slow
 @given(st.data(), some_records(TAME, ALIKE), st.sampled_from(LAYOUTS), CHUNKS)
 @settings(max_examples=100, deadline=None)
 def test_nothing_inside_of_a_broken_record_comes_out_however_like_a_record_it_looks(
@@ -396,6 +399,7 @@ def test_a_short_record_behind_a_broken_one_at_the_end_of_the_file_comes_out(fil
     assert files.read('[{"a":x},{"a":1}]') == [BROKEN, {"a": 1}]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_shows_nothing_from_inside_of_its_last_record(files: Files) -> None:
     last = {
         "id": "z",

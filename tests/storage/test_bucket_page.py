@@ -11,6 +11,7 @@ from tests.storage.test_remote_store import fill, run
 from tests.test_docs import DOCS, blocks_to_run
 
 
+@pytest.mark.slow
 def test_every_command_and_example_of_the_page_runs_in_its_order(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

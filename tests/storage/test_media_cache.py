@@ -257,6 +257,7 @@ def run_reader(folder: Path, turns: int) -> Iterator[subprocess.Popen[str]]:
         yield started
 
 
+@pytest.mark.slow
 def test_two_processes_read_the_same_bytes_and_keep_to_the_limit(tmp_path: Path) -> None:
     largest = 0
 
@@ -399,6 +400,7 @@ def test_a_note_that_is_damaged_is_made_again(bucket: str, tmp_path: Path) -> No
     assert path.read_bytes() == b"bytes"
 
 
+@pytest.mark.slow
 def test_frames_are_taken_of_clips_in_a_bucket(bucket: str, tmp_path: Path) -> None:
     fill_clips(bucket, 2)
     store = convert_there(bucket, check="probe", workers=1)

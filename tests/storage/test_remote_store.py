@@ -440,6 +440,7 @@ def test_of_two_machines_that_write_one_store_the_second_is_refused(
     assert len(keys(bucket, "store/")) == 3
 
 
+@pytest.mark.slow
 def test_of_two_processes_of_one_machine_the_second_is_refused_at_once(bucket: str) -> None:
     place = path_of(f"s3://{bucket}/store", "store")
     origin = Origin("test", {})

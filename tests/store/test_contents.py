@@ -36,6 +36,7 @@ def test_a_content_is_the_rows_own_whatever_stands_beside_it(rows: list[Conversa
     assert hashes(rows) == [content for row in rows for content in hashes([row])]
 
 
+@pytest.mark.slow
 @given(st.lists(conversations(), max_size=6), st.data())
 def test_a_content_is_the_same_in_a_slice(rows: list[Conversation], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(rows)))

@@ -92,6 +92,7 @@ def test_an_added_shard_is_found_when_the_store_is_opened(store: Store) -> None:
     assert "data-00009.arrow does not belong" in refused(store.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 2), (1, 2)])
 def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(
     store: Store, first: int, second: int
@@ -162,6 +163,7 @@ def test_every_file_of_a_store_has_bytes_that_check_reads(store: Store) -> None:
     assert sum(read) == sum(sizes.values()) - sizes["manifest.json"]
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_found_by_check(store: Store) -> None:
     chance = random.Random(1)
     contents = {

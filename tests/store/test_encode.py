@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ def test_any_conversation_survives_arrow_unchanged(rows: list[Conversation]) -> 
     assert [view[n] for n in range(len(rows))] == rows
 
 
+@pytest.mark.slow
 @given(st.lists(conversations(), min_size=2, max_size=5), st.data())
 def test_a_slice_of_a_batch_reads_as_the_rows_it_slices(
     rows: list[Conversation], data: st.DataObject

@@ -130,6 +130,7 @@ def inode(path: Path) -> list[int]:
 WAYS = [(False, "done"), (True, "done"), (True, "refused")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("replaces", "exchange"), WAYS)
 def test_each_step_of_a_publication_is_on_disk_before_the_next(
     tmp_path: Path, replaces: bool, exchange: str
@@ -196,6 +197,7 @@ def test_a_whole_store_is_on_disk_at_every_step_of_a_replacement(
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["0", "1", "2"])
 def test_a_rename_that_fails_leaves_the_old_store_or_the_new_one(
     tmp_path: Path, failing: str

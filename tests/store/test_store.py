@@ -22,6 +22,7 @@ from tests.conversations import conversations, plain
 from tests.stores import numbered, write
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
 )
@@ -155,6 +156,7 @@ def test_rows_with_large_media_are_written_in_small_batches(tmp_path: Path) -> N
     assert [row.id for row in store] == [row.id for row in (*rows, *clips)]
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None
 )

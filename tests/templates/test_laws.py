@@ -38,6 +38,7 @@ def test_each_family_is_a_template(family: Family, vocabulary: Vocabulary) -> No
     assert isinstance(family.template(vocabulary), Template)
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -121,6 +122,7 @@ def test_the_stop_token_is_a_target(family: Family, vocabulary: Vocabulary) -> N
     assert all(stop in sample.labels for stop in template.stop_ids[:1])
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -143,6 +145,7 @@ def test_slots_are_apart_and_every_medium_has_its_own(
     )
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -161,6 +164,7 @@ def test_arrays_have_the_shapes_and_types_that_are_promised(
         assert int(sample.token_types.sum()) == sum(slot.length for slot in sample.slots)
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -175,6 +179,7 @@ def test_encoding_is_a_function_of_the_conversation(
     )
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -188,6 +193,7 @@ def test_the_length_is_known_before(
     )
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())
@@ -201,6 +207,7 @@ def test_text_of_users_adds_no_control_token(
     assert _controls(template, conversation) == _controls(template, harmless)
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())

@@ -98,6 +98,7 @@ def test_numbers_of_exponential_golomb_are_read_back(numbers: list[int]) -> None
     assert [bits.golomb() for _ in numbers] == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b_frames", [0, 1, 3])
 def test_the_order_of_a_long_group_in_an_avi_is_read_and_not_decoded(b_frames: int) -> None:
     """More frames than the lowest bits of a picture's order can count."""

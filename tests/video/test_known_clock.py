@@ -47,6 +47,7 @@ def packets_read(data: bytes, clock: Clock, *wanted: int) -> int | None:
 # --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [32 << 20, 0], ids=["held", "reread"])
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8)

@@ -168,6 +168,7 @@ def test_it_has_one_numbering_and_one_clock_however_it_is_looked_at(case: Case) 
         assert _is_near(quick.times, case.times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases(), ids=_by_file)
 def test_what_is_told_is_what_is_shown(case: Case, stores: Stores) -> None:
     frames = _frames(case)
@@ -204,6 +205,7 @@ def test_a_cached_clip_is_told_as_its_file_is(case: Case, stores: Stores) -> Non
     assert cached.duration == direct.duration
 
 
+@pytest.mark.slow
 def test_a_stream_of_files_is_that_of_their_lossless_frames(stores: Stores) -> None:
     direct, cached = (list(batches(store, _STRATEGY)) for store in (stores.plain, stores.cached))
 

@@ -159,6 +159,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "container", "kind"), CASES)
 def test_every_strategy_takes_the_right_frames(
     codec: str, container: str, kind: Callable[[str, str], Made]

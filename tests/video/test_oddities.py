@@ -57,6 +57,7 @@ def test_frames_of_two_sizes_are_said_to_be_a_joint_where_all_are_decoded() -> N
     assert found.oddities == ("joined",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [index, index_by_decoding])
 @pytest.mark.parametrize(
     ("colours", "said"),

@@ -125,6 +125,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 # --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", range(len(CLIPS)), ids=list(CLIPS))
 def test_every_strategy_tells_the_times_of_what_it_shows_at_every_level(
     store: Store, row: int

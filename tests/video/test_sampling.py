@@ -42,6 +42,7 @@ def test_fps_takes_the_frame_nearest_each_tick() -> None:
 
 # A clip that begins at frame 7 of a file has times that are differences of floats; 2.4 and 12.5
 # make products of floats that fall a hair below whole numbers, and so does a clip's own rate.
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "first"), [("3", 7), ("2.4", 0), ("12.5", 0), ("own", 0)])
 @pytest.mark.parametrize("fps", ["24", "25", "29.97", "30"])
 def test_fps_takes_a_frame_for_every_tick_up_to_the_last_frame(
