@@ -38,6 +38,7 @@ from mmdata.storage import MediaCache
 from mmdata.storage._cache import media_cache as media_cache_of
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.empty import why_empty
+from mmdata.store.publish import close_after
 from mmdata.store.writer import Origin, StoreWriter
 from mmdata.video.pixels import Size, scaler
 from mmdata.video.plan import Snap
@@ -533,8 +534,8 @@ class _Journal:
             self._file.write(self._head)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        close_after(error, self._file)
 
     def earlier(self) -> Iterator[list[_Cached] | _Refused]:
         """Yield what an earlier attempt found, and cut off what it did not finish."""

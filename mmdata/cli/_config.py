@@ -76,9 +76,10 @@ def _check(file: Path) -> str:
 def _read(file: Path) -> Mapping[str, Any]:
     values = read_yaml(file)
     if not isinstance(values, dict):
+        found = "nothing: it is empty" if values is None else f"a {type(values).__name__}"
         raise ConfigError(
             f"{file}: a mixing YAML has `datasets:`, a pipeline `stream:` and `template:`, "
-            f"a recipe `model:`; found {type(values).__name__}"
+            f"a recipe `model:`; found {found}"
         )
     return values
 

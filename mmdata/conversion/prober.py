@@ -31,6 +31,7 @@ from mmdata.schema import Media
 from mmdata.storage import Access
 from mmdata.storage._path import RemotePath
 from mmdata.store import Store
+from mmdata.store.publish import close_after
 from mmdata.video.pictures import UNSAID, Pictures
 from mmdata.video.source import name_of
 
@@ -122,10 +123,10 @@ class Prober:
         trace: TracebackType | None,
     ) -> None:
         """Stop the workers."""
-        if self._journal is not None:
-            self._journal.close()
         if self._is_own:
             self._pool.close()
+        if self._journal is not None:
+            close_after(error, self._journal)
 
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]

@@ -395,10 +395,15 @@ def _is_mark(name: str) -> bool:
 def _read_list(text: str) -> Any:
     """Return the list of paths that text stands for, or the text: a file may be called like
     this.
+
+    Raises:
+        RecordError: it stands for a list in which a key stands twice in one object.
     """
     try:
         found = read_literal(text, "a list of media")
-    except RecordError:
+    except RecordError as error:
+        if error.reason != "malformed":
+            raise
         return text
     return found if isinstance(found, list) else text
 

@@ -33,6 +33,7 @@ from mmdata.errors import RecordError, SchemaError
 from mmdata.formats._boxes import Size, parse_corners, scale_pixels
 from mmdata.formats._objects import Objects
 from mmdata.schema import Box, Image, Media, Message, Part, Region, Text, Video, replace
+from mmdata.sources._literal import parse_json
 
 __all__ = ["BoxStyle", "find_box", "ground", "may_have_boxes"]
 
@@ -362,8 +363,8 @@ class _Reader:
 
     def _json_regions(self, text: str, part: Text) -> Iterator[Region]:
         try:
-            entries = _entries.decode(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            entries = msgspec.convert(parse_json(text, "boxes in JSON"), _Entry | list[_Entry])
+        except (msgspec.ValidationError, ValueError) as error:
             raise RecordError(
                 f"boxes in JSON are objects of 'bbox_2d' and 'label': {error}, in "
                 f"{_excerpt(text)}; {_RAW}",
@@ -440,7 +441,6 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
     label: str = ""
 
 
-_entries: Final = msgspec.json.Decoder(_Entry | list[_Entry])
 _nested: Final = msgspec.json.Decoder(list[Box])
 _flat: Final = msgspec.json.Decoder(Box)
 

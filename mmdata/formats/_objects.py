@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from mmdata.errors import RecordError
 from mmdata.formats._boxes import Size, read_sizes
 from mmdata.formats._sources import json_type
 from mmdata.schema import Box
+from mmdata.sources._literal import parse_json
 
 __all__ = ["ObjectBox", "Objects", "read_objects"]
 
@@ -79,8 +78,8 @@ def read_objects(value: object) -> Objects | None:
     """
     if isinstance(value, str) and value.strip():
         try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            value = parse_json(value, "'objects'")
+        except ValueError as error:
             raise RecordError(f"'objects' is a string but no JSON: {error}") from error
     if value is None or value in ("", {}, []) or (isinstance(value, str) and value.isspace()):
         return None

@@ -7,8 +7,6 @@ Ollama are told by their fields; a source may mix them.
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -30,6 +28,7 @@ from mmdata.formats._sources import json_type
 from mmdata.formats._turns import role_of
 from mmdata.schema import Media, MediaType, Part, Reasoning, Role, ToolCall
 from mmdata.sources._json import is_clean
+from mmdata.sources._literal import parse_json, parse_literal
 
 __all__ = [
     "TRAIN_FLAGS",
@@ -156,19 +155,16 @@ def read_literal(text: str, what: str) -> Any:
     """Return the value that JSON text, or a Python literal as tables are exported with, stands for.
 
     Raises:
-        RecordError: it is neither, too long, or holds what JSON could not; ``what`` names it.
+        RecordError: it is neither, too long, holds what JSON could not, or has a key twice in one
+            object; ``what`` names it.
     """
     if len(text) > _LONGEST_LITERAL:
         raise RecordError(
             f"{what} is a literal of {len(text)} characters, more than {_LONGEST_LITERAL}"
         )
     try:
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = ast.literal_eval(text)
-        found = _as_json(found)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        found = _as_json(parse_literal(text, what))
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{what} is a string but no list: {text[:60]!r}") from error
     if not is_clean(found):
         raise RecordError(f"{what} holds a NUL or a lone surrogate", reason="bad_encoding")
@@ -244,8 +240,8 @@ def _read_called(content: object) -> list[ToolCall]:
     """Return the calls that the words of a turn are: an object, a list of them, or JSON text."""
     if isinstance(content, str):
         try:
-            found = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            found = parse_json(content, "a tool call")
+        except ValueError as error:
             raise RecordError(f"a tool call must be JSON, found {content[:60]!r}") from error
     else:
         found = content

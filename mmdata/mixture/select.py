@@ -32,6 +32,7 @@ from mmdata.mixture.strategy import Strategy
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.storage._bucket import target_of
+from mmdata.storage._path import RemotePath
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.arrays import integers
@@ -222,14 +223,33 @@ def merge(
     rejects so far.
 
     Raises:
-        UsageError: there is a store already and ``overwrite`` is off.
+        UsageError: a store stands among the sources twice, or there is a store already and
+            ``overwrite`` is off.
     """
     stores = [(Dataset(store=Path(path)), open_store(Path(path))) for path in sources]
+    _refuse_repeated([opened for _, opened in stores])
     mixture = Mixture(stores)
     with show_progress(progress, "merging", len(mixture)) as update:
         return write_mixture(
             mixture, Path(store), overwrite=overwrite, parquet=parquet, progress=update
         )
+
+
+def _refuse_repeated(stores: Sequence[Store]) -> None:
+    """Refuse a store that is given twice: all its rows would stand in the result twice.
+
+    Raises:
+        UsageError: one is, by the same path or another way to it.
+    """
+    places: dict[str, Path] = {}
+    for store in stores:
+        place = str(store.path if isinstance(store.path, RemotePath) else store.path.resolve())
+        if place in places:
+            raise UsageError(
+                f"{store.path} is the same store as {places[place]}, and its rows would be there "
+                "twice. Name it once; a mixture with `repeat` has rows several times."
+            )
+        places[place] = store.path
 
 
 def _check_expression(where: str | None, tokens: TokenColumn | None) -> None:

@@ -15,7 +15,6 @@ mark, and ``NaN``, which pandas writes where a table has no value, is null.
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from mmdata._tools.strict_json import STRICT_DECODER
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._recovery import MARGIN, SHOWN, Broken, MoreTextNeeded, is_cut_short
@@ -126,7 +126,7 @@ def parse_value(data: bytes) -> Value:
         return values[0]
     try:
         text = data.decode("utf-8-sig")
-        value, end = _DECODER.raw_decode(text, _SEPARATORS.match(text).end())  # type: ignore[union-attr]
+        value, end = STRICT_DECODER.raw_decode(text, _SEPARATORS.match(text).end())  # type: ignore[union-attr]
     except UnicodeDecodeError as error:
         raise RecordError("bytes that are not UTF-8", reason="bad_encoding") from error
     except RecursionError as error:
@@ -333,7 +333,7 @@ class Reader:
         window = self._window
         while True:
             try:
-                value, end = _DECODER.raw_decode(window.text, self._position)
+                value, end = STRICT_DECODER.raw_decode(window.text, self._position)
             except json.JSONDecodeError as error:
                 if window.ended or not _may_be_cut(error):
                     raise
@@ -407,32 +407,6 @@ class Reader:
         return re.compile(
             r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"'
         )
-
-
-def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
-
-
-def _constant(name: str) -> None:
-    if name == "NaN":
-        return
-    raise ValueError(f"{name} is not JSON")
-
-
-def _float(spelled: str) -> float:
-    if math.isinf(number := float(spelled)):
-        raise ValueError(f"the number {spelled[:_SHOWN]} is beyond what can be kept")
-    return number
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
-)
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:

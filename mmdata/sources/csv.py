@@ -10,9 +10,9 @@ what it has of semicolons or tabs. Quotes are as RFC 4180 has them.
 
 from __future__ import annotations
 
-import ast
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,8 @@ from typing import Any, Final
 from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
-from mmdata.sources._json import identity, is_clean, parse_value
+from mmdata.sources._json import identity, is_clean
+from mmdata.sources._literal import parse_literal
 from mmdata.sources._table import bad_source
 from mmdata.sources._window import Window
 from mmdata.sources.meter import Tell, tell_nobody
@@ -38,12 +39,11 @@ LIST_COLUMNS: Final = frozenset(
 
 _OR_WORDS: Final = frozenset({"prompt", "completion", "chosen", "rejected"})
 """Those of them that hold words as well: there only a list of messages is a list."""
+_LIST_OF_MESSAGES: Final = re.compile(r"\[\s*[{\]]")
 
 _TOGETHER: Final = 1024
 _LONGEST: Final = 1 << 26
 """Characters; a longer cell is an error, so that a stray quote cannot fill the memory."""
-_LONGEST_LITERAL: Final = 1 << 20
-"""Characters; Python's parser takes hundreds of times as many bytes."""
 
 
 @checked
@@ -157,31 +157,31 @@ def _value(names: Sequence[str], row: list[str] | csv.Error, line: int) -> dict[
         raise RecordError(f"line {line}: bytes that are not UTF-8, or a NUL", reason="bad_encoding")
     if len(row) != len(names):
         raise RecordError(f"line {line} has {len(row)} cells, the first line {len(names)}")
-    return {name: _read_cell(name, cell) for name, cell in zip(names, row, strict=True) if cell}
+    return {
+        name: _read_cell(name, cell, line) for name, cell in zip(names, row, strict=True) if cell
+    }
 
 
-def _read_cell(name: str, cell: str) -> Any:
-    """Return what a cell spells: a list or an object where its column may hold one, else text."""
+def _read_cell(name: str, cell: str, line: int) -> Any:
+    """Return what a cell spells: a list or an object where its column may hold one, else text.
+
+    Raises:
+        RecordError: it spells one that holds a key twice, NUL or a lone surrogate.
+    """
     if name not in LIST_COLUMNS or cell[0] not in "[{":
         return cell
-    value = _read_list(cell)
-    if name in _OR_WORDS and not (
-        isinstance(value, list) and all(type(it) is dict for it in value)
-    ):
+    if name in _OR_WORDS and not _LIST_OF_MESSAGES.match(cell):
+        return cell
+
+    try:
+        value = parse_literal(cell, f"line {line}: {name!r}")
+    except ValueError:
+        return cell
+    if not _is_json(value) or not is_clean(value):
+        return cell
+    if name in _OR_WORDS and not all(type(it) is dict for it in value):
         return cell
     return value
-
-
-def _read_list(cell: str) -> Any:
-    try:
-        return parse_value(cell.encode())
-    except RecordError:
-        pass
-    try:
-        value = ast.literal_eval(cell) if len(cell) <= _LONGEST_LITERAL else cell
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    return value if _is_json(value) and is_clean(value) else cell
 
 
 def _is_json(value: Any) -> bool:

@@ -133,8 +133,9 @@ def read_manifest(folder: Path) -> Manifest:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
+            found = "; it is a file, and a store is a folder" if folder.is_file() else ""
             raise UsageError(
-                f"there is no store at {folder}; `mmdata convert` makes stores"
+                f"there is no store at {folder}{found}; `mmdata convert` makes stores"
             ) from None
         raise StoreError(
             f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)

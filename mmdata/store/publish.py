@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
 from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
@@ -22,6 +23,7 @@ from mmdata.store.layout import partial_path
 
 __all__ = [
     "NO_ROOM",
+    "close_after",
     "hold_lock",
     "partial_directory",
     "publish",
@@ -113,6 +115,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def close_after(error: object, file: IO[Any]) -> None:
+    """Close a file that was written; where an ``error`` is on its way, say no other: what is still
+    to be written may not fit on a full disk, and that has been said.
+    """
+    try:
+        file.close()
+    except OSError:
+        if error is None:
+            raise
 
 
 def reserve(descriptor: int, start: int, size: int) -> None:

@@ -117,15 +117,14 @@ class StoreWriter:
         # its imports come first: C code that is stopped on its way in ends the process at once
         arrow_schema()
         kept = self._journal if self._resume else frozenset()
-        self._stack.enter_context(partial_directory(self._local, keep=kept, name=str(self.path)))
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(partial_directory(self._local, keep=kept, name=str(self.path)))
+            stack.callback(self._clean_up)
             if self._remote is not None:
                 self._remote.begin()
             check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
-        except BaseException:
-            self._leave()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     @property
@@ -230,21 +229,23 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         """Publish, or leave nothing."""
-        try:
-            if kind is None:
-                self._seal()
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
+        if kind is not None:
+            # What holds the partial directory names it in an error that does not say the place.
+            self._stack.__exit__(kind, error, trace)
+            return
         with self._stack:
-            if hasattr(self, "_rejects"):
+            self._seal()
+
+    def _clean_up(self) -> None:
+        if hasattr(self, "_rejects"):
+            # They are closed already but in an attempt that fails, which has an error to say.
+            with suppress(OSError):
                 self._rejects.close()
-            if self._shard is not None:
-                self._shard.abandon()
-            _empty(self.folder, self._journal)
-            if self._remote is not None:
-                self._remote.discard()
+        if self._shard is not None:
+            self._shard.abandon()
+        _empty(self.folder, self._journal)
+        if self._remote is not None:
+            self._remote.discard()
 
     def _flush(self) -> None:
         if not self._pending:

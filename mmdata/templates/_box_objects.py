@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final, Literal, TypeAlias
 
+from mmdata._tools.strict_json import STRICT_DECODER
 from mmdata.errors import SchemaError
 from mmdata.schema import Box, Part, Region, Text
 
@@ -18,7 +19,6 @@ BoxUnit: TypeAlias = Literal["pixels", "thousandths"]
 """In what a family counts: pixels of the picture as the model sees it, or 0..1000 of it."""
 
 _KEY: Final = "bbox_2d"
-_JSON: Final = json.JSONDecoder()
 
 
 def box_text(region: Region, size: tuple[int, int]) -> str:
@@ -57,7 +57,7 @@ def read_regions(text: str, unit: BoxUnit) -> Iterator[Part]:
 
 def _regions_at(text: str, start: int, unit: BoxUnit) -> tuple[list[Region], int]:
     try:
-        found, end = _JSON.raw_decode(text, start)
+        found, end = STRICT_DECODER.raw_decode(text, start)
         objects = found if isinstance(found, list) else [found]
         labelled = [(_label(each), _box(each, unit)) for each in objects]
         groups = groupby(labelled, key=lambda pair: pair[0])

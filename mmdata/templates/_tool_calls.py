@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from mmdata._tools.strict_json import STRICT_DECODER
 from mmdata.errors import SchemaError
 from mmdata.schema import Part, Text, ToolCall
 from mmdata.templates._content import Mark, Piece
@@ -31,7 +32,7 @@ def read_calls(text: str) -> Iterator[Part]:
     done = 0
     for match in _CALL.finditer(text):
         try:
-            call = _read(json.loads(match[1]))
+            call = _read(STRICT_DECODER.decode(match[1]))
         except (ValueError, RecursionError, SchemaError):
             continue
         if match.start() > done:

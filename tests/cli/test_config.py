@@ -45,7 +45,8 @@ FAULTY = {
     ],
     "datasets:\n  - store: a\n    store: b": ["line 3", "'store' a second time"],
     "datasets: &a\n  - *a": ["entry 0 needs"],
-    "- 1": ["datasets", "stream", "model"],
+    "- 1": ["datasets", "stream", "model", "found a list"],
+    "": ["datasets", "stream", "model", "found nothing: it is empty"],
     "{": ["cannot be read as YAML"],
 }
 

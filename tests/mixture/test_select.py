@@ -257,6 +257,16 @@ def test_what_is_merged_is_one_store_after_the_other(tmp_path: Path) -> None:
     assert len({row.id for row in made}) == 6
 
 
+def test_a_store_that_is_given_twice_is_refused_by_whichever_way_to_it(tmp_path: Path) -> None:
+    store = numbered(tmp_path / "store", 3).path
+    (tmp_path / "link").symlink_to(store)
+
+    for again in (store, tmp_path / "link", tmp_path / "store" / ".." / "store"):
+        with pytest.raises(UsageError, match=r"is the same store as .*rows would be there twice"):
+            merge([store, again], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
 def test_a_place_that_is_taken_is_refused_before_anything_is_counted(tmp_path: Path) -> None:
     def count(_: Conversation) -> int:
         raise AssertionError("was counted")

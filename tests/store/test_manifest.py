@@ -10,7 +10,7 @@ import pytest
 import xxhash
 
 import mmdata
-from mmdata.errors import StoreError
+from mmdata.errors import StoreError, UsageError
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Split
 from mmdata.store.manifest import Manifest, hash_file, read_manifest, write_manifest
@@ -134,3 +134,12 @@ def test_a_manifest_that_vouches_for_itself_but_does_not_balance_is_refused(tmp_
 
     with pytest.raises(StoreError, match="does not balance"):
         mmdata.open(tmp_path / "store")
+
+
+def test_a_file_where_a_store_should_be_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").touch()
+
+    with pytest.raises(UsageError, match=r"no store at .*chats.jsonl; it is a file"):
+        mmdata.open(tmp_path / "chats.jsonl")
+    with pytest.raises(UsageError, match=r"no store at .*gone; `mmdata convert`"):
+        mmdata.open(tmp_path / "gone")
