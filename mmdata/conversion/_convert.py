@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
 _JOURNAL: Final = "checks.jsonl"
+_MEGABYTE: Final = 10**6
+_LARGE: Final = 256 * _MEGABYTE  # what takes longer than a moment to hash
 _PARTITION_BYTES: Final = 32 << 20
 _PARTITIONS_A_WORKER: Final = 8
 """So that workers end at about the same time, however long the records of one take."""
@@ -241,7 +243,9 @@ def convert(
         **notes,
         **({"allow_fields": allowed} if allowed else {}),
     }
-    origin = _describe_source(name, reader, paths, options or {}, place, notes)
+    origin = _describe_source(
+        name, reader, paths, options or {}, place, notes, shown=progress is True
+    )
     writer = StoreWriter(
         target,
         sources=[reader.dataset_name],
@@ -365,18 +369,36 @@ def _describe_source(
     options: Mapping[str, Any],
     place: MediaOptions,
     notes: Mapping[str, Any],
+    *,
+    shown: bool,
 ) -> Origin:
-    """Return what the manifest says of where a store comes from; each file is hashed."""
+    """Return what the manifest says of where a store comes from; each file is hashed, and how far
+    that is is ``shown`` where it takes more than a moment.
+    """
     with blame_plugin(reader):
         files = reader.files(paths)
-    found = (SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files)
     return Origin(
         format=name,
         options=dict(options),
         media_root=place.root,
-        files=tuple(found),
+        files=_hash_sources(files, shown=shown),
         notes=dict(notes),
     )
+
+
+def _hash_sources(files: Sequence[Path], *, shown: bool) -> tuple[SourceFile, ...]:
+    sizes = [file.stat().st_size for file in files]
+    whole, read = sum(sizes), 0
+    show = show_progress(shown and whole >= _LARGE, "hashing the sources, MB", whole // _MEGABYTE)
+    with show as update:
+
+        def see(count: int) -> None:
+            nonlocal read
+            read += count
+            update(read // _MEGABYTE, 0)
+
+        hashes = [hash_file(file, see) for file in files]
+    return tuple(map(SourceFile, map(str, files), sizes, hashes))
 
 
 def _count_partitions(

@@ -7,7 +7,7 @@ bit of it can change unseen.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -89,14 +89,17 @@ class Manifest:
         return store / self.run if self.run else store
 
 
-def hash_file(path: Path) -> str:
-    """Return the xxh3 of a file's bytes, 64 bits in hexadecimal."""
+def hash_file(path: Path, seen: Callable[[int], object] = int) -> str:
+    """Return the xxh3 of a file's bytes, 64 bits in hexadecimal; ``seen`` is called with how many
+    bytes were read each time.
+    """
     import xxhash
 
     digest, chunk = xxhash.xxh3_64(), memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(chunk):  # into one buffer, which stays in the cache
             digest.update(chunk[:count])
+            seen(count)
     return digest.hexdigest()
 
 

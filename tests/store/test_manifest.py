@@ -27,7 +27,10 @@ def test_the_hash_of_a_file_is_its_xxh3(tmp_path: Path, length: int) -> None:
     file = tmp_path / "file"
     file.write_bytes(random.Random(length).randbytes(length))
 
-    assert hash_file(file) == xxhash.xxh3_64_hexdigest(file.read_bytes())
+    seen: list[int] = []
+
+    assert hash_file(file, seen.append) == xxhash.xxh3_64_hexdigest(file.read_bytes())
+    assert sum(seen) == length
 
 
 def test_the_manifest_holds_the_xxh3_and_the_bytes_of_every_file(tmp_path: Path) -> None:
