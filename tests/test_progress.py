@@ -255,6 +255,7 @@ def told_by(said: str) -> list[int]:
     return [int(share) for share in re.findall(r"\((\d+)%\)", said)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_a_conversion_tells_which_share_of_the_source_it_has_dealt_with(
     partitions: int,

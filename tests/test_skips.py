@@ -74,10 +74,12 @@ def test_so_it_does_in_several_processes(tmp_path: Path) -> None:
     assert found.stdout.partition("not listed")[2].count("no reason") == 2
 
 
+@pytest.mark.slow
 def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
     assert run(tmp_path, SOURCES["a test"], ci=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_listed_skip_fails_nothing(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     source = SOURCES["a test"].replace(

@@ -189,6 +189,7 @@ def test_every_format_is_listed_with_its_line_and_shown_with_its_shape(tmp_path:
     assert "language" in shown
 
 
+@pytest.mark.slow
 def test_a_conversation_is_shown_as_a_model_reads_it(tmp_path: Path, fixtures: Path) -> None:
     numbered(tmp_path / "store", 5)
     reading = ["--template", "qwen_vl", "--tokenizer", str(published_file("qwen", fixtures))]

@@ -66,6 +66,7 @@ def write_lines(file: Path, kinds: Sequence[str]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [TOGETHER, [*KINDS]], ids=["together", "one by one"])
 @pytest.mark.parametrize("embed", [False, True])
 @pytest.mark.parametrize("check", LEVELS)

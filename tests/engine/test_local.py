@@ -316,6 +316,7 @@ def _who_sleeps(seconds: float) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 10 << 20])
 def test_a_job_behind_one_that_hangs_is_done_by_another_process(
     size: int, monkeypatch: pytest.MonkeyPatch
@@ -395,6 +396,7 @@ def test_a_worker_of_an_engine_reads_once_what_all_jobs_have_in_common() -> None
             assert list(run_jobs(engine, job, arguments)) == [run] * 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "seconds", "size", "most"),
     [(1, 0.0, 10, 16), (1, 0.15, 10, 2), (1, 0.0, 40_000, 2), (2, 0.0, 10, 6), (2, 0.03, 10, 2)],

@@ -199,6 +199,7 @@ def as_lists(lengths: Lengths) -> list[Any]:
     return [*((column.tolist(), column.dtype) for column in columns), lengths.failed]
 
 
+@pytest.mark.slow
 def test_processes_of_this_machine_find_the_same(
     several: Store, tmp_path: Path, processes: LocalEngine
 ) -> None:

@@ -278,6 +278,7 @@ def test_where_one_format_comes_near_auto_quotes_what_it_has_against_the_records
     assert "[media_mismatch]" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_of_a_table_the_row_groups_at_the_head_the_middle_and_the_end_are_looked_at(
     tmp_path: Path,
 ) -> None:

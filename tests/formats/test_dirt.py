@@ -64,6 +64,7 @@ def test_a_bad_record_costs_itself_alone(
     assert mixed == [*clean[:2], (2, fault.reason), *clean[2:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["array", "lines"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_all_kinds_at_once_are_all_accounted_for(tmp_path: Path, name: str, layout: Layout) -> None:

@@ -106,6 +106,7 @@ def _asked(about: str) -> list[dict[str, str]]:
 STATES = ("absent", "empty", "there", "other suffix", "link to nothing")
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(st.lists(st.lists(st.sampled_from(STATES), min_size=3, max_size=3), min_size=2, max_size=4))
 def test_through_the_cache_is_afresh_whatever_becomes_of_the_media(
@@ -234,6 +235,7 @@ CHANGES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], dict[str, A
 """What is done, and what the entry of the mixture says then."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_format")
 @pytest.mark.parametrize("what", CHANGES)
 def test_each_thing_that_shapes_a_store_makes_another(

@@ -230,6 +230,7 @@ def test_apportioned_numbers_are_the_shares_but_for_the_rounding(
     assert not up or not down or min(up) >= max(down) - 1e-9
 
 
+@pytest.mark.slow
 @given(recipes(weighted=False) | recipes(weighted=True), st.integers(0, 9), st.data())
 def test_a_mixture_is_a_sequence(
     stores: list[Store], recipe: list[tuple[int, Dataset]], seed: int, data: st.DataObject

@@ -274,6 +274,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OTHERS)
 def test_rows_are_near_only_where_all_but_texts_and_pictures_is_the_same(
     what: str, tmp_path: Path

@@ -63,6 +63,7 @@ def test_the_commands_of_the_page_do_what_they_say(project: Project) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_passes(project: Project) -> None:
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 

@@ -104,6 +104,7 @@ def test_a_box_is_where_it_is_on_the_picture_and_is_of_its_phrase(tmp_path: Path
     assert phrase == "thing 0"
 
 
+@pytest.mark.slow
 def test_tokens_that_are_trained_on_are_told_from_the_others(tmp_path: Path) -> None:
     row = about_a_clip(tmp_path)
     template = COGVLM2_VIDEO.template()
@@ -210,6 +211,7 @@ def test_a_clip_that_ends_or_hangs_the_decoder_costs_its_own_conversation(
     assert page.count('class="tokens"') == 1
 
 
+@pytest.mark.slow
 def test_a_picture_larger_than_its_process_may_grow_says_so(tmp_path: Path) -> None:
     Pictures.new("RGB", (8000, 8000)).save(tmp_path / "large.png")
     media = Media("image", "large.png")

@@ -39,6 +39,7 @@ def test_what_is_trained_on_is_green_and_nothing_else(family: Family) -> None:
     assert "What?" in text.plain or "plain" in str(family)
 
 
+@pytest.mark.slow
 @every_family
 @settings(max_examples=20)
 @given(data=st.data())

@@ -186,6 +186,7 @@ def test_a_file_cut_anywhere_gives_the_records_before_and_one_reject(tmp_path: P
         assert found == [*GOOD[:before], "bad_json"], cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.67, 0.99])
 @pytest.mark.parametrize("how", ["gzip", "zstandard"])
 def test_a_cut_archive_gives_what_is_whole_and_one_reject(
@@ -205,6 +206,7 @@ def test_a_cut_archive_gives_what_is_whole_and_one_reject(
     assert len(found) > 0.8 * share * 30_000 - 5000
 
 
+@pytest.mark.slow
 def test_a_record_of_fifty_megabytes_is_read_and_its_neighbours_too(tmp_path: Path) -> None:
     long = {"id": "long", "text": 'a\\"b [{ ' * 7_000_000}
 

@@ -132,6 +132,7 @@ def test_a_server_that_does_not_tell_contents_apart_is_asked_each_time(
 # --- within the limit
 
 
+@pytest.mark.slow
 @given(sizes=st.lists(st.integers(1, 700_000), min_size=1, max_size=12))
 def test_the_limit_holds_whatever_is_read(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
@@ -272,6 +273,7 @@ def test_two_processes_read_the_same_bytes_and_keep_to_the_limit(tmp_path: Path)
     assert 0 < largest <= MIB
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_killed_leaves_nothing_wrong(tmp_path: Path) -> None:
     with run_reader(tmp_path, 100_000) as reader:
         threading.Event().wait(0.05)
@@ -317,6 +319,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 def test_the_second_epoch_of_a_stream_fetches_no_medium(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +353,7 @@ def count_questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.slow
 def test_of_what_a_store_knows_the_second_epoch_asks_for_nothing(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_fault_at_a_name_that_reads_like_a_refusal_is_no_refusal(
     assert not isinstance(raised.value, PermissionError)
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_object_and_says_whose_credentials_count(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

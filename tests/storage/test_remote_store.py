@@ -153,6 +153,7 @@ def pack(kind: str, records: list[dict[str, Any]], folder: Path) -> bytes:
     return file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "jsonl.gz", "jsonl.zst", "parquet", "arrow", "tar"])
 def test_a_source_of_any_kind_gives_the_same_store_from_a_bucket(
     bucket: str, tmp_path: Path, kind: str
@@ -222,6 +223,7 @@ def test_the_usual_media_root_is_the_folder_of_the_source(bucket: str) -> None:
     assert str(mmdata.open(f"s3://{bucket}/store").media_root) == f"s3://{bucket}/media"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"check": "probe"}, {"check": "decode", "parquet": True}, {"embed": True}]
 )
@@ -251,6 +253,7 @@ def fill_clips(bucket: str, count: int) -> None:
     put(bucket, "data.jsonl", "\n".join(map(json.dumps, records)).encode())
 
 
+@pytest.mark.slow
 def test_a_stream_from_a_bucket_gives_the_batches_of_one_from_a_disk(
     bucket: str, tmp_path: Path
 ) -> None:
@@ -347,6 +350,7 @@ def test_what_is_replaced_within_a_second_is_read_whole(bucket: str) -> None:
         assert place.read_bytes() == b"x" * size
 
 
+@pytest.mark.slow
 def test_a_store_that_is_there_is_replaced_only_where_that_is_said(bucket: str) -> None:
     fill(bucket, 3)
     convert_there(bucket)
@@ -418,6 +422,7 @@ def test_a_place_with_other_objects_is_not_written_to(bucket: str) -> None:
         convert_there(bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_of_two_machines_that_write_one_store_the_second_is_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool

@@ -24,6 +24,7 @@ def row(number: int, size: int) -> Conversation:
 SIZES = [3 << 20, 100, 7 << 20, 20 << 20, 5, 5, 9 << 20, 9 << 20, 1 << 20, 16 << 20, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [[0, 11], [0, 1, 2, 11], [0, 4, 5, 6, 9, 11], [*range(12)]])
 def test_however_rows_are_handed_over_their_batches_are_the_same(
     tmp_path: Path, bounds: list[int]

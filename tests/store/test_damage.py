@@ -106,6 +106,7 @@ def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(
     assert "damaged" in refused(store.path)
 
 
+@pytest.mark.slow
 def test_shards_of_one_size_that_were_swapped_are_found_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

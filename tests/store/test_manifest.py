@@ -64,6 +64,7 @@ def test_a_conversion_names_its_sources_by_their_xxh3(tmp_path: Path) -> None:
     assert source.xxh3 == xxhash.xxh3_64_hexdigest(file.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parquet", [False, True])
 @pytest.mark.parametrize("split", [None, "val"])
 def test_the_manifest_counts_rows_by_split_and_source_as_they_are_in_the_store(

@@ -183,6 +183,7 @@ def test_each_step_of_a_publication_is_on_disk_before_the_next(
     assert all(n > synced[-1] for n in removed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", ["done", "refused"])
 def test_a_whole_store_is_on_disk_at_every_step_of_a_replacement(
     tmp_path: Path, exchange: str

@@ -130,6 +130,7 @@ def test_media_are_located_under_the_media_root_or_where_they_have_moved(tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_large_rows_are_written_in_small_batches(tmp_path: Path) -> None:
     large = [plain(n, words=300_000) for n in range(20)]
 
@@ -305,6 +306,7 @@ def test_hugging_face_datasets_reads_a_store_as_it_is(tmp_path: Path) -> None:
     assert loaded[699]["messages"][1]["content"][0]["text"].startswith("word699")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parquet", [False, True])
 def test_threads_may_read_a_store_at_once(tmp_path: Path, parquet: bool) -> None:
     rows = [plain(number) for number in range(8)]

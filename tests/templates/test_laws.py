@@ -60,6 +60,7 @@ def test_the_training_prefix_of_every_turn_is_its_prompt(
         assert prompt.trained == 0
 
 
+@pytest.mark.slow
 @every_family
 @few
 @given(data=st.data())

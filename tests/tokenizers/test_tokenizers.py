@@ -33,6 +33,7 @@ def test_each_kind_is_a_tokenizer(kind: str) -> None:
     assert isinstance(small(kind), Tokenizer)
 
 
+@pytest.mark.slow
 @every_kind
 @given(data=st.data())
 def test_no_text_becomes_a_control_token(kind: str, data: st.DataObject) -> None:
@@ -142,6 +143,7 @@ def test_text_after_a_control_token_has_no_blank_before_it_unless_legacy() -> No
     assert modern.encode_after_special("") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [LLAMA3_PATTERN, QWEN_PATTERN, r"\w+|\W"])
 @given(text=st.text(_SHAPES, max_size=20) | texts)
 def test_words_are_cut_as_the_published_pattern_cuts_them(pattern: str, text: str) -> None:

@@ -89,6 +89,7 @@ def test_the_rate_of_a_clip_of_variable_rate_is_its_frames_over_its_duration(
     assert found.fps != RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 @pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001), 30, 50], ids=str)
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])

@@ -107,6 +107,7 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("held", [32 << 20, 0], ids=["held", "reread"])
 def test_a_long_file_is_sought_in_whatever_its_container(name: str, held: int) -> None:
@@ -197,6 +198,7 @@ def test_damage_that_packets_show_is_found_with_the_clock_too() -> None:
             video.sample(data, "frames:0", clock=known)
 
 
+@pytest.mark.slow
 def test_damage_in_what_is_read_is_found() -> None:
     data = moving("h264 open gop, pyramid")
     clock = video.index(data).clock

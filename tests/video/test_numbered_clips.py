@@ -185,6 +185,7 @@ def _check(made: Made, strategy: str, **options: Any) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
 @pytest.mark.parametrize("codec", ["h264", "mpeg4", "mjpeg"])
 def test_a_planned_frame_is_the_sampled_frame(codec: str, container: str) -> None:

@@ -143,6 +143,7 @@ def test_every_strategy_tells_the_times_of_what_it_shows_at_every_level(
             np.testing.assert_array_equal(view, squeeze(frames.pixels[number], SIDE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", range(len(CLIPS)), ids=list(CLIPS))
 def test_a_clock_that_was_kept_is_that_of_the_file(store: Store, row: int) -> None:
     medium = store.located(row).media[0]

@@ -114,6 +114,7 @@ def test_frames_that_are_less_than_a_millisecond_apart_are_told_from_each_other(
         assert planned.numbers.tolist() == [first, first + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])
 @pytest.mark.parametrize("rate", [24, Fraction(30000, 1001), 30], ids=str)
 def test_bounds_at_frames_of_a_file_take_these_and_no_others(
@@ -220,6 +221,7 @@ def _ticks(ticks: list[int], frame: int) -> int:
     return ticks[frame] if frame < len(ticks) else ticks[-1] + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "container", "ticks", "b_frames"),
     [
