@@ -86,6 +86,7 @@ _MEDIA_TYPES: Final = frozenset(get_args(MediaType))
 _ODDITIES: Final = frozenset(get_args(Oddity))
 _TIME_SOURCES: Final = frozenset(get_args(TimeSource))
 _BOX_UNITS: Final = frozenset(get_args(BoxUnit))
+_STRINGS: Final = frozenset([str])
 _FLOAT32: Final = binary.Struct("4f")
 
 # Every part has ``train``: whether a model is trained to say it; None for as its message is.
@@ -320,6 +321,20 @@ class Media(Struct, frozen=True, gc=False):
         if self.frame_paths is not None or self.clock is not None:
             _check_frame_paths(self)
 
+        # One by one: a loop over names would take longer than all the rest of making a medium.
+        if self.width is not None:
+            _check_whole(self, "width", self.width, 32)
+        if self.height is not None:
+            _check_whole(self, "height", self.height, 32)
+        if self.num_frames is not None:
+            _check_whole(self, "num_frames", self.num_frames, 64)
+        if self.size is not None:
+            _check_whole(self, "size", self.size, 64)
+        if self.fps is not None and not _is_finite(self.fps):
+            raise _odd_number(self, "fps", "a finite number")
+        if self.duration is not None and not _is_finite(self.duration):
+            raise _odd_number(self, "duration", "a finite number")
+
 
 class Conversation(Struct, frozen=True):
     """One row of a store.
@@ -331,6 +346,7 @@ class Conversation(Struct, frozen=True):
     - roles come in any order, and several turns of one role stay several;
     - every message has content, and every part that names a medium names one that is there and of
       its kind;
+    - ``extra`` is a mapping whose keys are strings;
     - ``tools`` is JSON, ``rejected`` has messages where it is given, and an answer judged bad is no
       training target.
 
@@ -363,6 +379,9 @@ class Conversation(Struct, frozen=True):
             )
         if not self.messages:
             raise SchemaError(f"conversation {self.id!r} has no messages", reason="no_conversation")
+
+        if self.extra or type(self.extra) is not dict:
+            _check_extra(self)
 
         _check_messages(self, self.messages)
         if self.tools is not None:
@@ -482,6 +501,44 @@ def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | Non
         )
     if any(later < earlier for earlier, later in pairwise(times)):
         raise SchemaError("frame times must not decrease")
+
+
+def _check_whole(media: Media, name: str, value: Any, bits: int) -> None:
+    end = 1 << bits - 1
+    if type(value) is int and -end <= value < end:
+        return
+    if not (_is_finite(value) and value == int(value) and -end <= value < end):
+        raise _odd_number(media, name, f"a whole number of at most {bits} bits")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, OverflowError):  # no number, or a larger one than any float
+        return False
+
+
+def _odd_number(media: Media, name: str, wanted: str) -> SchemaError:
+    return SchemaError(
+        f"{name} of {_where(media)} must be {wanted}, found {getattr(media, name)!r:.80}; "
+        "None says that it is not known"
+    )
+
+
+def _check_extra(conversation: Conversation) -> None:
+    extra: Any = conversation.extra
+    if type(extra) is not dict and not isinstance(extra, Mapping):
+        raise SchemaError(
+            f"conversation {conversation.id!r}: extra must be a mapping of names to values, "
+            f"found {extra!r:.80}; {{}} says that there is nothing"
+        )
+    if _STRINGS.issuperset(map(type, extra)):
+        return
+    if odd := [key for key in extra if not isinstance(key, str)]:
+        raise SchemaError(
+            f"conversation {conversation.id!r}: extra has the key {odd[0]!r:.80}; "
+            "keys of JSON are strings, make it one"
+        )
 
 
 def _check_json(text: str, what: str) -> None:

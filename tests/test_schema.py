@@ -247,3 +247,38 @@ def test_ids_and_splits_are_checked() -> None:
 def test_a_changed_copy_is_checked_as_a_new_one_is(thing: Any, changes: dict[str, Any]) -> None:
     with pytest.raises(SchemaError):
         replace(thing, **changes)
+
+
+@pytest.mark.parametrize("name", ["fps", "duration"])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, "25", 10**400])
+def test_rates_and_durations_are_finite_numbers(name: str, odd: Any) -> None:
+    with pytest.raises(SchemaError, match=rf"^{name} of video a.mp4 must be a finite number"):
+        replace(VIDEO, **{name: odd})
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        *((name, odd) for name in ("width", "height") for odd in (1.5, math.nan, "3", 1 << 31)),
+        *((name, odd) for name in ("num_frames", "size") for odd in (1.5, math.nan, "3", 1 << 63)),
+    ],
+)
+def test_counts_are_whole_numbers_that_a_store_has_room_for(name: str, odd: Any) -> None:
+    assert replace(VIDEO, **{name: 640.0}) == replace(VIDEO, **{name: 640})
+    with pytest.raises(SchemaError, match=rf"^{name} of video a.mp4 must be a whole number"):
+        replace(VIDEO, **{name: odd})
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        ([1], r"extra must be a mapping .*found \[1\]"),
+        ("{}", "extra must be a mapping"),
+        (None, "extra must be a mapping .*found None"),
+        ({"a": 1, b"k": 2}, "extra has the key b'k'; keys of JSON are strings"),
+        ({1: 2}, "extra has the key 1"),
+    ],
+)
+def test_extra_is_a_mapping_whose_keys_are_strings(extra: Any, fault: str) -> None:
+    with pytest.raises(SchemaError, match=rf"^conversation 'c1': {fault}"):
+        Conversation("c1", (user("a"),), extra=extra)

@@ -21,6 +21,7 @@ from mmdata.schema import replace as replace_fields
 from mmdata.store.arrays import integers, list_lengths, list_values, lists_of
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import arrow_schema, encode, flatten, make_structs
+from mmdata.store.faults import UNSTORABLE, blame_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,12 +98,20 @@ class ConversationBatch:
 
     @classmethod
     def from_conversations(cls, conversations: Sequence[Conversation]) -> ConversationBatch:
-        """Return conversations as a batch; each counts as a record of a file without a name."""
+        """Return conversations as a batch; each counts as a record of a file without a name.
+
+        Raises:
+            SchemaError: a row holds what a store cannot; with its id and the field.
+        """
+        try:
+            columns = _columns(conversations)
+        except UNSTORABLE as error:
+            raise blame_row(conversations, error, _columns) from error
         count = len(conversations)
         origins = Origins([""] * count, range(count), [None] * count)
         waiting = list(map(pixel_boxes_of, conversations))
         return cls(
-            encode([flatten(conversations)]),
+            columns,
             origins,
             range(count),
             pixel_boxes=waiting if any(waiting) else (),
@@ -284,3 +293,7 @@ def _join_pixel_boxes(batches: Sequence[ConversationBatch]) -> Sequence[PixelBox
 
 def _position(reject: tuple[int, Reject]) -> int:
     return reject[0]
+
+
+def _columns(rows: Sequence[Conversation]) -> pa.RecordBatch:
+    return encode([flatten(rows)])

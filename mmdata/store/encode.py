@@ -114,17 +114,19 @@ _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 
 
-def _spell_bytes(value: object) -> str:
+def _spell_other(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, (bytes, memoryview)):
         return base64.b64encode(value).decode("ascii")
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 encode_extra: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_spell_bytes
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_spell_other
 ).encode
-"""How a store spells what a row has besides, bytes in base64; TypeError or ValueError where JSON
-has no such value.
+"""How a store spells what a row has besides, any mapping as an object, bytes in base64; TypeError
+or ValueError where JSON has no such value.
 """
 
 _encoder: Final = msgspec.json.Encoder()

@@ -164,7 +164,12 @@ class StoreWriter:
             self._add(_Rows(batch.columns, 0, len(batch)))
 
     def write_conversations(self, conversations: Iterable[Conversation]) -> None:
-        """Add conversations as rows."""
+        """Add conversations as rows.
+
+        Raises:
+            SchemaError: a row holds what a store cannot, such as NaN in ``extra`` or half a
+                character in a text, or has a ``source`` that was not declared; with its id.
+        """
         for some in _in_lists(conversations, BATCH_RECORDS):
             self.write(ConversationBatch.from_conversations(some))
 
