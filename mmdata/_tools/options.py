@@ -2,8 +2,8 @@
 
 The annotation is the only place that says it: ``Literal`` for choices, ``Annotated[int,
 Meta(ge=1)]`` for bounds, ``bool``, ``int``, ``float``, ``str``, ``bytes``, paths, tuples,
-dataclasses, and unions of them. :func:`checked` holds a function to its annotations,
-:func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
+classes, protocols, what is called, and unions of them. :func:`checked` holds a function to its
+annotations, :func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
 :mod:`mmdata.cli._options` gives them to the command line. What has another annotation is let by.
 """
 
@@ -64,6 +64,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SEPARATORS: Final = (",", "x")  # of a tuple, and of the tuples in it
 _LONGEST: Final = 80
+_OPEN: Final = ("typing", "typing_extensions")  # whose classes nothing is an instance of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class _Kind:
     admits: Callable[[Any], bool]
     wording: str
     choices: tuple[str, ...] = ()
+    is_object: bool = False
+    """Whether it admits objects, which no text spells; nor is a sequence of them walked through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,12 +308,47 @@ def _kind(hint: Any) -> _Kind | None:
         return _Kind(lambda value: isinstance(value, Mapping), "names with values")
     if _is_path(origin or hint):
         return _Kind(lambda value: isinstance(value, os.PathLike), "a path")
-    if isinstance(hint, type) and is_dataclass(hint):
-        return _Kind(
-            lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}"
-        )
+    if origin is Callable or hint is Callable:
+        return _Kind(callable, "something to call", is_object=True)
+    if isinstance(hint, type) and hint is not object and hint.__module__ not in _OPEN:
+        return _instances(hint)
 
     return None
+
+
+def _instances(hint: type) -> _Kind:
+    named = f"{_article(hint.__name__)} {hint.__name__}"
+    if getattr(hint, "_is_protocol", False):
+        members = _members(hint)
+        return _Kind(lambda value: _follows(value, hint, members), named, is_object=True)
+    return _Kind(lambda value: isinstance(value, hint), named, is_object=not is_dataclass(hint))
+
+
+def _members(protocol: type) -> tuple[str, ...]:
+    """Return the names that a protocol and those it is made of declare."""
+    declared = (
+        name
+        for base in protocol.__mro__
+        if getattr(base, "_is_protocol", False) and base.__module__ not in _OPEN
+        for name in (*vars(base), *inspect.get_annotations(base))
+    )
+    return tuple(
+        dict.fromkeys(name for name in declared if name == "__call__" or not name.startswith("_"))
+    )
+
+
+def _follows(value: Any, protocol: type, members: tuple[str, ...]) -> bool:
+    """Return whether a value has the members of a protocol.
+
+    isinstance would take a class for an instance of itself, and computes every property that it
+    looks for: of a mixture the hash of all its stores.
+    """
+    owner = type(value)
+    if protocol in owner.__mro__:
+        return True
+    if isinstance(value, type) and "__call__" not in members:
+        return False
+    return all(hasattr(owner, name) or hasattr(value, name) for name in members)
 
 
 def _is_int(value: Any) -> bool:
@@ -369,7 +407,12 @@ def _any_of(kinds: list[_Kind | None]) -> _Kind | None:
         return None
     choices = tuple(choice for kind in known for choice in kind.choices)
     wording = " or ".join(kind.wording for kind in known)
-    return _Kind(lambda value: any(kind.admits(value) for kind in known), wording, choices)
+    return _Kind(
+        lambda value: any(kind.admits(value) for kind in known),
+        wording,
+        choices,
+        is_object=any(kind.is_object for kind in known),
+    )
 
 
 def _several(hints: tuple[Any, ...]) -> _Kind:
@@ -389,7 +432,7 @@ def _several(hints: tuple[Any, ...]) -> _Kind:
 
 
 def _each(kind: _Kind | None) -> _Kind | None:
-    if kind is None:  # it may be a store, and is not walked through
+    if kind is None or kind.is_object:  # it may be a store, and is not walked through
         return None
 
     def admits(value: Any) -> bool:
@@ -510,7 +553,8 @@ def _read_plain(text: str, hint: Any) -> Any:
 
     if isinstance(hint, type) and issubclass(hint, Path):
         return hint(text)
-    if _kind(hint) is None:
+    kind = _kind(hint)
+    if kind is None or kind.is_object:
         raise UsageError(
             f"an option of the type {getattr(hint, '__name__', hint)} "
             f"cannot be given as text: {text!r}"

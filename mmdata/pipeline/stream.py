@@ -496,8 +496,8 @@ class Stream:
     def _faults(self) -> Iterator[str]:
         """What is wrong with the options, each in words."""
         faults = faults_of_fields(self)
-        yield from faults.values()
-        if not callable(getattr(self.mixture, "located", None)):
+        yield from (fault for name, fault in faults.items() if name != "mixture")
+        if "mixture" in faults:
             yield (
                 f"mixture must be a store (mmdata.open) or a mixture (Mixture.from_yaml), found "
                 f"{self.mixture!r}"

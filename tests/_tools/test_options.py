@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -14,13 +15,20 @@ from mmdata._tools.options import (
     check_fields,
     checked,
     defaults,
+    fault_of,
     from_text,
     typed,
 )
 from mmdata._tools.registry import Registry
 from mmdata.errors import UnknownNameError, UsageError
+from mmdata.formats.toolkit import RecordSource
 from mmdata.image import resizers
+from mmdata.pipeline import Stream
+from mmdata.pipeline.encode import Samples
 from mmdata.video.pixels import scaler
+from tests.vocabularies import small
+
+WRONG: Any = object()
 
 
 @dataclass(frozen=True)
@@ -236,7 +244,51 @@ def test_check_arguments_takes_what_the_function_takes() -> None:
 def test_a_template_refuses_a_frame_strategy_that_is_none() -> None:
     for family in ("cogvlm2_video", "llava_next_video"):
         with pytest.raises(UsageError, match="Did you mean 'uniform'"):
-            mmdata.templates.get(family)(tokenizer=object(), frames="unifrom:8")
+            mmdata.templates.get(family)(tokenizer=small("llama2"), frames="unifrom:8")
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("store", lambda: mmdata.stats(WRONG)),
+        ("engine", lambda: mmdata.stats("s", engine=WRONG)),
+        ("progress", lambda: mmdata.stats("s", progress=WRONG)),
+        ("store", lambda: mmdata.preview(WRONG, "p")),
+        ("template", lambda: mmdata.preview("s", "p", template=WRONG)),
+        ("store", lambda: mmdata.export(WRONG, "messages", "p")),
+        ("format", lambda: mmdata.export("s", WRONG, "p")),
+        ("format", lambda: mmdata.convert(WRONG, "a", "b")),
+        ("size_of", lambda: mmdata.convert("auto", "a", "b", size_of=WRONG)),
+        ("store", lambda: mmdata.to_datasets(WRONG)),
+        ("mixture", lambda: Stream(WRONG, WRONG)),
+        ("template", lambda: Stream(WRONG, WRONG)),
+    ],
+)
+def test_an_object_of_another_kind_is_refused_where_it_enters(
+    name: str, call: Callable[[], object]
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be "):
+        call()
+
+
+def test_a_class_is_no_instance_of_the_protocol_that_it_follows() -> None:
+    with pytest.raises(UsageError, match="format must be text or a Format, found <class"):
+        mmdata.convert(cast(Any, RecordSource), "a", "b")
+
+
+def test_a_property_is_not_computed_to_know_the_kind_of_an_object() -> None:
+    class Costly:
+        def __len__(self) -> int:
+            return 0
+
+        def located(self, index: int) -> Any:
+            raise AssertionError
+
+        @property
+        def fingerprint(self) -> str:
+            raise AssertionError
+
+    assert fault_of(Samples, Costly()) is None
 
 
 def test_every_way_to_resize_has_a_name_that_can_be_asked_for() -> None:
