@@ -76,6 +76,8 @@ class _Kind:
     choices: tuple[str, ...] = ()
     is_object: bool = False
     """Whether it admits objects, which no text spells; nor is a sequence of them walked through."""
+    members: tuple[str, ...] = ()
+    """What an object must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,11 @@ def _fault(kind: _Kind, value: Any) -> str:
     found = repr(value)
     found = found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
     near = nearest(value, kind.choices) if isinstance(value, str) else ""
-    return f"must be {kind.wording}, found {found}{'.' if near else ''}{near}"
+    missing = [name for name in kind.members if not _has(value, name)]
+    # Of what has none of them, and of a text, it says nothing.
+    is_half = missing and len(missing) < len(kind.members) and not isinstance(value, str)
+    lacks = f"; it lacks {', '.join(missing)}" if is_half else ""
+    return f"must be {kind.wording}, found {found}{lacks}{'.' if near else ''}{near}"
 
 
 @cache
@@ -320,7 +326,9 @@ def _instances(hint: type) -> _Kind:
     named = f"{_article(hint.__name__)} {hint.__name__}"
     if getattr(hint, "_is_protocol", False):
         members = _members(hint)
-        return _Kind(lambda value: _follows(value, hint, members), named, is_object=True)
+        return _Kind(
+            lambda value: _follows(value, hint, members), named, is_object=True, members=members
+        )
     return _Kind(lambda value: isinstance(value, hint), named, is_object=not is_dataclass(hint))
 
 
@@ -348,7 +356,11 @@ def _follows(value: Any, protocol: type, members: tuple[str, ...]) -> bool:
         return True
     if isinstance(value, type) and "__call__" not in members:
         return False
-    return all(hasattr(owner, name) or hasattr(value, name) for name in members)
+    return all(_has(value, name) for name in members)
+
+
+def _has(value: Any, name: str) -> bool:
+    return hasattr(type(value), name) or hasattr(value, name)
 
 
 def _is_int(value: Any) -> bool:
@@ -412,6 +424,7 @@ def _any_of(kinds: list[_Kind | None]) -> _Kind | None:
         wording,
         choices,
         is_object=any(kind.is_object for kind in known),
+        members=tuple(name for kind in known for name in kind.members),
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image as Image_
 
 import mmdata
 from mmdata.conversion import Check
-from mmdata.errors import DataError, PluginError, RecordError, UsageError
+from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, Record
 from mmdata.formats._format import undeclared
 from mmdata.formats.llava import Llava
@@ -211,7 +211,9 @@ def test_a_format_that_does_not_declare_its_contract_is_told_what_is_missing(
         summary = "Half of a format"
         dataset_name = "half"
 
-    with pytest.raises(PluginError, match=r"format .*Half.* declare candidates, .*recognises"):
+    with pytest.raises(
+        UsageError, match=r"format must be .*Half.* lacks .*recognises, .*candidates"
+    ):
         mmdata.convert(cast(Format, Half()), source(tmp_path, 1), tmp_path / "store")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr
 
 import mmdata
 from mmdata.report import Spread, stats
@@ -103,8 +104,10 @@ def test_a_row_that_says_what_another_says_is_a_duplicate_whatever_it_is_called(
 
 
 def test_a_duration_that_is_no_number_is_not_known(tmp_path: Path) -> None:
-    lengths = [math.nan, 2.0, math.inf, None, 4.0]
-    clips = tuple(Media("video", "a.mp4", duration=each, fps=each) for each in lengths)
+    clips = tuple(Media("video", "a.mp4") for _ in range(5))
+    for clip, length in zip(clips, [math.nan, 2.0, math.inf, None, 4.0], strict=True):
+        for name in ("duration", "fps"):  # as stores of before hold them
+            force_setattr(clip, name, length)
     shown = tuple(map(Video, range(len(clips))))
     store = write(tmp_path / "store", [Conversation("1", (user(*shown), assistant("a")), clips)])
 
