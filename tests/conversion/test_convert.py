@@ -212,7 +212,7 @@ def test_a_format_that_does_not_declare_its_contract_is_told_what_is_missing(
         dataset_name = "half"
 
     with pytest.raises(
-        UsageError, match=r"format must be .*Half.* lacks .*recognises, .*candidates"
+        UsageError, match=r"format must be .*a Format.* lacks .*recognises, .*candidates"
     ):
         mmdata.convert(cast(Format, Half()), source(tmp_path, 1), tmp_path / "store")
 
