@@ -315,7 +315,7 @@ def _kind(hint: Any) -> _Kind | None:
     if _is_path(origin or hint):
         return _Kind(lambda value: isinstance(value, os.PathLike), "a path")
     if origin is Callable or hint is Callable:
-        return _Kind(callable, "something to call", is_object=True)
+        return _Kind(callable, "a function", is_object=True)
     if isinstance(hint, type) and hint is not object and hint.__module__ not in _OPEN:
         return _instances(hint)
 

@@ -226,6 +226,7 @@ def merge(
         UsageError: a store stands among the sources twice, or there is a store already and
             ``overwrite`` is off.
     """
+    check_vacant(target_of(store, "store"), overwrite)
     stores = [(Dataset(store=Path(path)), open_store(Path(path))) for path in sources]
     _refuse_repeated([opened for _, opened in stores])
     mixture = Mixture(stores)

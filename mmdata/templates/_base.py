@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mmdata._tools.options import PositiveInt, check_fields
+from mmdata.errors import UsageError
 from mmdata.templates._encoded import PixelPlan
 from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong
@@ -38,6 +40,12 @@ class BaseTemplate:
 
     def __post_init__(self) -> None:
         """Check the options, those of the family that this is."""
+        given: object = self.tokenizer
+        if isinstance(given, (str, Path)):
+            raise UsageError(
+                f"{type(self).__name__}: tokenizer must be a Tokenizer, found {str(given)!r}; "
+                "mmdata.templates.load_tokenizer reads one from a file"
+            )
         check_fields(self)
 
     def index_features(

@@ -268,9 +268,15 @@ def test_trainers_part_the_declared_tools_even_from_no_system_message() -> None:
 
 
 @both
-@pytest.mark.parametrize("tokenizer", ["qwen", small("llama3")], ids=["text", "another family's"])
-def test_a_tokenizer_without_the_marks_of_turns_is_refused(family: str, tokenizer: Any) -> None:
-    with pytest.raises(UsageError, match=r"has no <\|im_start\|>.*load_tokenizer"):
+@pytest.mark.parametrize(
+    ("tokenizer", "lacks"),
+    [("qwen", "must be a Tokenizer"), (small("llama3"), r"has no <\|im_start\|>")],
+    ids=["text", "another family's"],
+)
+def test_a_tokenizer_without_the_marks_of_turns_is_refused(
+    family: str, tokenizer: Any, lacks: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{lacks}.*load_tokenizer"):
         mmdata.templates.get(family)(tokenizer=tokenizer)
 
 
