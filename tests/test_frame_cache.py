@@ -107,6 +107,7 @@ def test_a_cache_says_where_times_come_from_whether_or_not_the_video_was_probed(
     assert cached_frames(medium).times_source == times
 
 
+@pytest.mark.slow
 def test_a_cache_resumed_says_where_times_come_from(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.avi").write_bytes(clip("mpeg4", "avi", range(10)))
@@ -256,6 +257,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.slow
 def test_a_run_with_other_arguments_begins_anew(store: Store, tmp_path: Path) -> None:
     target = tmp_path / "frames"
     _stop_after(3, store, target)

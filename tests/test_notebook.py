@@ -45,6 +45,7 @@ class Page(HTMLParser):
         self.words += data
 
 
+@pytest.mark.slow
 @given(conversations())
 def test_any_row_is_a_table_that_is_whole_and_holds_its_text_as_text(row: Conversation) -> None:
     page = Page(row._repr_html_())

@@ -218,6 +218,7 @@ LONG: Final[dict[str, Work]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LONG)
 def test_whatever_takes_long_shows_its_progress_where_it_is_asked_to(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -232,7 +233,7 @@ def test_whatever_takes_long_shows_its_progress_where_it_is_asked_to(
     assert f"{what}: " in (said := capsys.readouterr().err)
     assert " of 3, " in said
 
-    with pytest.raises(UsageError, match="progress must be true, false, or a function"):
+    with pytest.raises(UsageError, match="progress must be true or false or a function"):
         LONG[what](store, tmp_path / "odd", cast(Any, "bar"))
     assert not (tmp_path / "odd").exists()
 

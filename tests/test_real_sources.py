@@ -34,6 +34,7 @@ def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_
     assert all(row.media[0].width for row in store)
 
 
+@pytest.mark.slow
 def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others(
     fixtures: Path, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_what_a_module_logs_is_said_by_the_logger_of_its_room(path: Path) -> Non
     assert set(loggers) <= {f"'mmdata.{room_of(name_of(path))}'"}
 
 
+@pytest.mark.slow
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """A package and a module in it may know each other;
     everyone may ask the whole for its version.

@@ -105,6 +105,7 @@ def test_a_reason_is_listed_for_its_tests_alone() -> None:
     assert all(each.because for each in ALLOWED)
 
 
+@pytest.mark.slow
 def test_programs_of_tests_are_interrupted_though_the_shell_lets_the_tests_ignore_it(
     tmp_path: Path,
 ) -> None:

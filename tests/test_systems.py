@@ -65,6 +65,7 @@ def test_without_what_only_linux_has_a_store_is_written_replaced_and_read(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["source.json", "store"]
 
 
+@pytest.mark.slow
 def test_without_what_only_linux_has_media_are_decoded_and_streams_read(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(8)))
     turns = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "A clip."}]

@@ -201,6 +201,7 @@ def conversations(family: Family) -> list[Conversation]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_our_templates_keep_the_laws_of_templates(family: Family) -> None:
     check_template(family.template(**dict(family.answers_only)), conversations(family))

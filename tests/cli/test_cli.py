@@ -222,6 +222,7 @@ def test_a_template_that_cannot_be_made_says_why(
     assert words in done.stderr
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Path) -> None:
     source(
         tmp_path,
@@ -258,6 +259,7 @@ def test_a_pipeline_that_cannot_be_meant_says_every_fault(tmp_path: Path) -> Non
         assert words in done.stderr
 
 
+@pytest.mark.slow
 def test_an_expression_leaves_nothing_but_the_table(tmp_path: Path) -> None:
     numbered(tmp_path / "store", 2)
 

@@ -1151,6 +1151,7 @@ def select_strict(place: Path, request: pytest.FixtureRequest) -> None:
     assert 'raise KeyError("oops")' in strict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["stats", "select"])
 def test_pictures_that_are_compared_are_decoded_by_so_many_processes(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def test_the_account_balances_for_any_mangled_file(tmp_path: Path, data: bytes) 
     account(tmp_path / "source.json", tmp_path / "store")
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(st.binary(max_size=300))
 def test_the_account_balances_for_any_bytes(tmp_path: Path, data: bytes) -> None:
@@ -116,6 +117,7 @@ def test_every_kind_of_dirt_at_once_is_accounted_for_and_costs_no_good_row(
     ]
 
 
+@pytest.mark.slow
 def test_a_record_may_be_fifty_megabytes_long(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/0.jpg", "images/2.jpg"])
     turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a" * 50_000_000}]

@@ -130,6 +130,7 @@ def test_an_absolute_path_inside_the_media_root_becomes_relative(tmp_path: Path)
     assert mmdata.open(tmp_path / "store")[0].media[0].path == "images/0.jpg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url", ["https://host.invalid/a.jpg", "s3://bucket/a.jpg", "hf://datasets/a/b.jpg"]
 )

@@ -152,6 +152,7 @@ NEAR = settings(
 )
 
 
+@pytest.mark.slow
 @NEAR
 @given(lines=LINES, count=st.integers(2, 9), end=st.sampled_from(["\n", "\r\n"]), cut=st.booleans())
 def test_whatever_json_lines_hold_their_parts_give_the_same_bytes(
@@ -187,6 +188,7 @@ def test_whatever_an_array_holds_its_parts_give_the_same_bytes(
     assert convert(source, tmp_path / "parts", engine=Here(), partitions=count) == whole
 
 
+@pytest.mark.slow
 def test_records_larger_than_what_is_read_at_once_are_found_at_the_edges(tmp_path: Path) -> None:
     records = [record(number, note=f"{number}é" * 60_000) for number in range(12)]
     for write in (write_lines, write_array):
@@ -230,6 +232,7 @@ def test_records_that_are_several_are_numbered_through(tmp_path: Path) -> None:
         assert mmdata.open(tmp_path / "parts").manifest.rows > 20
 
 
+@pytest.mark.slow
 def test_rows_of_many_bytes_come_in_the_same_batches(tmp_path: Path) -> None:
     write_images(tmp_path, [f"images/{number}.jpg" for number in range(40)])
     for number in range(40):
@@ -345,6 +348,7 @@ def test_a_partition_that_kills_its_workers_costs_the_record_that_does_it(tmp_pa
     assert list(found) == rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lines", "Parquet"])
 def test_workers_that_are_lost_change_nothing(tmp_path: Path, kind: str) -> None:
     source = SOURCES[kind](tmp_path, mixed(80))

@@ -76,6 +76,7 @@ def test_every_spelling_of_a_source_gives_the_same_rows(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_of_the_same_name_in_another_folder_is_never_taken(
     tmp_path: Path, name: str

@@ -82,6 +82,7 @@ def test_a_url_in_a_mixing_file_is_refused(entry: str, tmp_path: Path) -> None:
         Mixture.from_yaml("mix.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

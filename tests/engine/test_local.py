@@ -236,6 +236,7 @@ def test_results_come_in_the_order_of_the_arguments() -> None:
     assert results == list(range(len(delays)))
 
 
+@pytest.mark.slow
 def test_one_bad_job_among_many_costs_one_result() -> None:
     arguments = [(0.0, 0), (1e6, 1), (0.0, 2), (0.0, 3)]
 
@@ -348,6 +349,7 @@ def test_a_job_that_hangs_while_nobody_looks_met_its_deadline(
     assert (hung.reason, "within 0.3 seconds" in str(hung)) == ("media_limit", True)
 
 
+@pytest.mark.slow
 def test_a_job_that_was_late_while_nobody_looked_is_late() -> None:
     with isolate.Pool(1, deadline=0.5) as pool:
         results = pool.map(_who_sleeps, [(0.0,), (0.8,), (0.0,)])
@@ -455,6 +457,7 @@ def test_a_deadline_may_be_years() -> None:
         assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
 
 
+@pytest.mark.slow
 def test_a_job_has_the_deadline_that_its_arguments_give_it() -> None:
     delays = [(0.5, 1), (0.0, 2), (1e6, 3), (0.5, 4)]
 
@@ -524,6 +527,7 @@ pool.run(time.sleep, 60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(
     ending: signal.Signals,

@@ -128,6 +128,7 @@ def test_a_store_without_rows_has_no_ranges(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @NEAR
 @given(rows=ROWS, count=COUNTS, parquet=st.booleans())
 def test_the_numbers_of_any_partitions_are_those_of_the_whole(
@@ -154,6 +155,7 @@ SELECTIONS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SELECTIONS, ids=str)
 def test_the_bytes_selected_of_any_partitions_are_those_of_the_whole(
     options: dict[str, Any], tmp_path: Path
@@ -369,6 +371,7 @@ def test_a_wrong_expression_is_refused_on_an_engine_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_small_store_is_worked_on_here_unless_partitions_are_named(tmp_path: Path) -> None:
     store = numbered(tmp_path / "store", 5)
 

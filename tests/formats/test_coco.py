@@ -685,6 +685,7 @@ MORE_IMAGES = [
 ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(drawn_annotations, max_size=8),
     st.lists(st.sampled_from(MORE_IMAGES), max_size=3),

@@ -49,6 +49,7 @@ def test_there_are_thirty_kinds_of_bad_record(name: str) -> None:
     assert len(set(kinds)) == len(kinds) >= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["array", "lines"])
 @pytest.mark.parametrize(
     ("name", "fault"), CASES, ids=[f"{name}-{fault.kind}" for name, fault in CASES]

@@ -132,6 +132,7 @@ def test_each_kind_takes_its_example_with_some_values_and_not_with_others(
 _NAMES = st.sampled_from([*(kind.example for kind in FIELD_KINDS), "license", "x1", "y1", "x2"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(_NAMES | st.just("y2"), st.sampled_from(VALUES)), max_size=3))
 def test_many_rows_are_looked_at_as_each_is(extras: list[dict[str, Any]]) -> None:
     each = any(any(unheard_fields(extra)) for extra in extras)

@@ -89,6 +89,7 @@ def internvl(phrase: str, boxes: Sequence[Sequence[int]]) -> str:
 # --- marks that say what they are
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spell", [qwen_vl, qwen2_vl, internvl])
 @settings(max_examples=30)
 @given(data=st.data())
@@ -122,6 +123,7 @@ def test_boxes_none_is_the_identity(texts: list[str]) -> None:
     assert list(ground(said, CUP, boxes="none")) == said
 
 
+@pytest.mark.slow
 @given(st.lists(words | corners().map(lambda box: qwen_vl("cup", [box]))), st.sampled_from(STYLES))
 def test_where_no_text_may_have_boxes_nothing_is_read(texts: list[str], boxes: BoxStyle) -> None:
     if not may_have_boxes(texts, boxes):
@@ -275,6 +277,7 @@ def test_a_box_in_a_video_is_refused() -> None:
     assert caught.value.reason == "unsupported_media"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

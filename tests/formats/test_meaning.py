@@ -838,6 +838,7 @@ _LEFT_OVER = st.dictionaries(
 _NAMES_OF_MEDIA = st.sampled_from(["images", "image", "video", "license"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(_NAMES_OF_MEDIA, _LEFT_OVER | _SAID), max_size=3))
 @example([{"images": {"0": {"path": "1.jpg"}}}, {"images": {"0": {"path": {"start": 2}}}}])
 @example([{"images": {"x": {"path": "1.jpg"}}}])

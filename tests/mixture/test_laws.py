@@ -154,6 +154,7 @@ def test_the_rest_of_a_pass_is_any_of_the_selected_rows(stores: list[Store]) -> 
         assert max(counts.values()) < 40
 
 
+@pytest.mark.slow
 @given(recipes(weighted=True) | recipes(weighted=False), st.integers(0, 9), st.integers(0, 40))
 def test_every_epoch_has_as_many_of_each_row_but_one_and_the_first_is_the_mixture_itself(
     stores: list[Store], recipe: list[tuple[int, Dataset]], seed: int, epoch: int

@@ -144,6 +144,7 @@ def test_what_the_operator_does_not_take_goes_the_plain_way(
     np.testing.assert_array_equal(found.asnumpy(), Attend()(query, key, value).asnumpy())
 
 
+@pytest.mark.slow
 @ALL_FAMILIES
 def test_a_model_hands_the_operator_what_it_takes_when_it_trains_and_when_it_answers(
     family: str,

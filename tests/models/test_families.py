@@ -158,6 +158,7 @@ def prompts(model: Any, seeds: list[int], width: int) -> Prompt:
     return Prompt(lengths=lengths, **arrays)
 
 
+@pytest.mark.slow
 @ALL_FAMILIES
 def test_a_batch_of_prompts_is_answered_as_each_alone(family: str) -> None:
     model = small(family)

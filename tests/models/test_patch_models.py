@@ -145,6 +145,7 @@ def test_logits_and_losses_are_those_of_the_reference(
         assert worst(loss, case["loss"]) < 1e-5, name
 
 
+@pytest.mark.slow
 @FOLDERS
 def test_decoding_with_the_cache_gives_what_reading_everything_again_gives(
     model: Any, family: str, folder: Path

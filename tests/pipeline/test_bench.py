@@ -72,6 +72,7 @@ def test_the_first_batch_is_timed_by_itself() -> None:
     assert measure(Stream(mixed(9), WordTemplate(), batch_size=2, workers=0), steps=99).steps == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["", "name: qwen, "], ids=["the template's tokenizer", "a named tokenizer"]
 )

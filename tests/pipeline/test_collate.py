@@ -84,6 +84,7 @@ def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
     assert len({family.template().pad_id for family in FAMILIES} - {0}) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 @settings(max_examples=20)
 @given(data=st.data())

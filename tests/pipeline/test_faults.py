@@ -106,6 +106,7 @@ def ask_size(medium: Media) -> tuple[int, int]:
     return 8, 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"packing": True}, {"group_by": "modality"}])
 @pytest.mark.parametrize("on_error", ["skip", "mask"])
 def test_whatever_a_file_raises_that_a_template_asks_costs_its_sample(

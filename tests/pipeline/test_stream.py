@@ -86,6 +86,7 @@ def test_batches_are_the_same_whatever_the_workers() -> None:
         same(stream(samples, drop_last=False, workers=workers, prefetch=workers), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

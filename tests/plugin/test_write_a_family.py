@@ -52,6 +52,7 @@ def test_the_commands_of_the_page_do_what_they_say(project: Project) -> None:
     assert "bottleneck" in bench
 
 
+@pytest.mark.slow
 def test_a_stream_of_the_page_gives_batches_in_the_resizers_pixels(project: Project) -> None:
     (project.folder / "read_pico.py").write_text(
         (project.folder / "read_pico.py").read_text()
@@ -102,6 +103,7 @@ def test_a_wrong_option_of_the_package_is_answered_as_one_of_ours(project: Proje
     assert "image_tokens must be" in bad.stderr
 
 
+@pytest.mark.slow
 def test_what_the_family_cannot_say_is_no_fault(project: Project) -> None:
     project.mend("elif isinstance(piece, Image):", "elif False:")
 

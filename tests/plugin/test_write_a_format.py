@@ -36,6 +36,7 @@ FAULT: Final = (
 )
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_do_what_they_say(project: Project) -> None:
     outputs = [project.run(*shlex.split(command)) for command in commands(PAGE)]
 
@@ -198,6 +199,7 @@ def test_under_strict_the_traceback_of_a_fault_in_the_package_is_shown(project: 
     assert not (project.folder / "store").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

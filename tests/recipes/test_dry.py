@@ -143,6 +143,7 @@ def test_a_layout_must_be_that_of_the_processes_that_were_started() -> None:
         dry.describe_job(config, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -179,6 +179,7 @@ def test_only_a_worker_without_a_step_since_the_deadline_hangs(tmp_path: Path) -
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_launcher_leaves_no_worker_nor_what_a_worker_started(
     number: signal.Signals, tmp_path: Path

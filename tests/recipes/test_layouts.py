@@ -93,6 +93,7 @@ def arrays_in(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "model", "shard", "dtype"), LAYOUTS)
 def test_every_layout_reads_a_whole_checkpoint_and_its_pieces_are_that_checkpoint(
     data: int, model: int, shard: Shard, dtype: str, tmp_path: Path

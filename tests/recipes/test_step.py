@@ -175,6 +175,7 @@ SCALES = {
 }
 
 
+@pytest.mark.slow
 @samples.ALL_FAMILIES
 def test_a_model_in_half_precision_trains_as_one_in_float32(family: str) -> None:
     names = (*COLUMNS, "media_layout")

@@ -12,6 +12,7 @@ from tests.vocabularies import KINDS, small
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
 @given(words=st.lists(st.sampled_from(["the", "cat", "你好", "😀", " ", "Ω"]), max_size=8))

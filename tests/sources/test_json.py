@@ -230,6 +230,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak(8000) < 1.2 * peak(4000)
 
 
+@pytest.mark.slow
 def test_a_long_broken_record_is_passed_over(tmp_path: Path) -> None:
     broken = '{"id": "x", "objects": [' + ", ".join(['{"id": "inner", "n": 1}'] * 100_000) + "],,}"
 
@@ -265,6 +266,7 @@ def test_what_is_written_is_what_is_read(
     assert values(read(file, lines)) == objects
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300)
 def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
@@ -359,6 +361,7 @@ def test_an_array_among_objects_is_opened_however_it_is_read(
     assert _read_by(tmp_path / "a.json", *ways, by_line=False) == [*GOOD, GOOD[0]]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300)
 def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(

@@ -99,6 +99,7 @@ def test_a_format_keeps_its_laws_with_a_source_of_any_kind(kind: str, tmp_path: 
     check_format(make("messages"), [write(tmp_path / f"source{SUFFIX[kind]}", kind, records)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SUFFIX)
 def test_of_a_source_that_is_cut_anywhere_what_is_whole_is_kept_and_the_rest_is_a_reject(
     kind: str, tmp_path: Path

@@ -111,6 +111,7 @@ def test_a_conversion_from_afar_gives_the_store_of_one_on_this_machine(
     assert [one["reason"] for one in there.rejects()] == ["missing_media"]
 
 
+@pytest.mark.slow
 def test_a_store_is_read_from_afar_and_its_media_are_checked(cloud: Cloud) -> None:
     fill(cloud.folder)
     root = f"{cloud.url}/media"

@@ -68,6 +68,7 @@ def bytes_on_disk(cache: MediaCache) -> int:
 # --- the same bytes
 
 
+@pytest.mark.slow
 @given(
     size=st.integers(1, 300_000),
     reads=st.lists(st.tuples(st.integers(0, 300_000), st.integers(1, 90_000)), max_size=8),
@@ -289,6 +290,7 @@ def test_a_reader_that_is_killed_leaves_nothing_wrong(tmp_path: Path) -> None:
 # --- those who read media
 
 
+@pytest.mark.slow
 def test_a_conversion_fetches_once_and_gives_the_same_store(web: Web, tmp_path: Path) -> None:
     web.files |= {"/0.png": picture(), "/1.png": b"no picture"}
     urls = [web.url("/0.png"), web.url("/1.png")]

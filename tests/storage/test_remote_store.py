@@ -171,6 +171,7 @@ def test_a_source_of_any_kind_gives_the_same_store_from_a_bucket(
     assert there.fingerprint == here.fingerprint
 
 
+@pytest.mark.slow
 def test_a_folder_in_a_bucket_stands_for_its_files_and_not_for_a_store_below(bucket: str) -> None:
     fill(bucket, 3)
     more = json.dumps(record(9, image="images/0.jpg"))
@@ -196,6 +197,7 @@ def test_an_export_names_media_in_a_bucket_and_copies_none(bucket: str, tmp_path
     assert f"{tmp_path}" not in written.replace(str(place), "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["*.json", "**/*.json", "a/*", "**/*", "a/**/b/*.json"])
 def test_patterns_find_in_a_bucket_what_they_find_in_a_folder(
     bucket: str, tmp_path: Path, pattern: str
@@ -310,6 +312,7 @@ def test_a_url_below_the_root_is_read_as_a_path_below_it(bucket: str) -> None:
     assert convert_there(bucket)[0].media[0].path == "images/0.jpg"
 
 
+@pytest.mark.slow
 def test_media_that_have_changed_in_a_bucket_are_found(bucket: str) -> None:
     fill(bucket, 3)
     convert_there(bucket, check="probe", workers=1)
@@ -326,6 +329,7 @@ def test_media_that_have_changed_in_a_bucket_are_found(bucket: str) -> None:
 # --- whole or not at all
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_and_a_missing_one_are_named(bucket: str) -> None:
     fill(bucket, 3)
     convert_there(bucket)
@@ -377,6 +381,7 @@ def test_an_attempt_that_fails_leaves_nothing(bucket: str) -> None:
     assert keys(bucket, "store") == []
 
 
+@pytest.mark.slow
 def test_of_many_shards_those_that_were_sent_are_removed_where_one_fails(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

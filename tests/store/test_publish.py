@@ -212,6 +212,7 @@ def test_a_rename_that_fails_leaves_the_old_store_or_the_new_one(
     assert len(mmdata.open(tmp_path / "store")) == (12 if failing == "2" else 3)
 
 
+@pytest.mark.slow
 def test_what_a_killed_replacement_left_aside_is_no_hindrance(tmp_path: Path) -> None:
     numbered(tmp_path / "store", 3)
     (tmp_path / ".store.old").mkdir()

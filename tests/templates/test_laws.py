@@ -236,6 +236,7 @@ def test_a_cut_never_goes_through_a_medium(
     assert all(slot.stop <= len(cut) for slot in cut.slots)
 
 
+@pytest.mark.slow
 @every_family
 @given(data=st.data())
 @settings(max_examples=10)

@@ -75,6 +75,7 @@ def test_regions_are_written_with_control_tokens() -> None:
     assert ids.count(template.tokenizer.special["<box>"]) == 2
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_regions_are_read_back_from_the_ids_of_an_answer(data: st.DataObject) -> None:
     grid = GRIDS["floor_1000"]

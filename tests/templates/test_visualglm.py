@@ -24,6 +24,7 @@ def _shown(question: str, answer: str = "是") -> Conversation:
     return Conversation("c", (user(Image(0), question), assistant(answer)), (_A,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["zh", "en"])
 @given(question=words, room=st.integers(0, 60))
 def test_a_question_is_shortened_and_the_words_that_ask_stay(

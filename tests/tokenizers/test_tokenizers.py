@@ -73,6 +73,7 @@ def test_white_space_survives_chatglm_but_for_a_lone_blank_at_the_edge(text: str
     assert tokenizer.decode(tokenizer.encode(f"a{text}b")) == f"a{text}b"
 
 
+@pytest.mark.slow
 @every_kind
 @given(batch=st.lists(texts, max_size=5))
 def test_a_batch_gives_what_each_text_gives(kind: str, batch: list[str]) -> None:

@@ -147,6 +147,7 @@ def test_a_still_from_a_camera_is_upright(orientation: int) -> None:
     assert np.abs(pixels.astype(int) - there).mean() < 8
 
 
+@pytest.mark.slow
 def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decodes() -> None:
     whole, random = clip("h264", "mp4", range(60), gop=10, b_frames=2), np.random.default_rng(0)
     damaged = 0
@@ -296,6 +297,7 @@ def _made_clips() -> list[tuple[str, bytes]]:
 KNOWN = {"decoded", "unreadable_media", "damaged_media", "media_limit", "empty_media"}
 
 
+@pytest.mark.slow
 def test_broken_bytes_end_in_frames_or_in_an_error_with_its_reason() -> None:
     outcomes = _fuzzed(_made_clips() + _pictures(), rounds=300, seed=1)
 

@@ -28,6 +28,7 @@ SAYS_HOW_LONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "container", "b_frames"), SAYS_HOW_LONG)
 @few
 @given(gaps=gaps, lasting=st.integers(2, 9))
@@ -41,6 +42,7 @@ def test_the_duration_is_the_end_of_the_frame_presented_last(
     assert index_by_decoding(data).duration == pytest.approx((ticks[-1] + lasting) / RATE, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "mov", "mpegts", "matroska"])
 @few
 @given(gaps=gaps)

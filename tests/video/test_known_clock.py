@@ -63,6 +63,7 @@ def test_frames_are_the_same_with_and_without_a_clock(
     assert equal(part, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "keyframes", "every:1"])
 @pytest.mark.parametrize("name", CLIPS)
 def test_every_strategy_takes_the_same_with_and_without_a_clock(name: str, strategy: str) -> None:
@@ -124,6 +125,7 @@ def test_a_long_file_is_sought_in_whatever_its_container(name: str, held: int) -
     assert (packets_read(data, whole.clock, 3, 100, 101, 155, 249) or 250) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["probe", "decode"])
 def test_what_a_store_keeps_of_a_clock_leads_to_the_frames(level: Any, tmp_path: Path) -> None:
     names = [name for name in CLIPS if not name.endswith("dropped frames")]

@@ -194,6 +194,7 @@ def test_what_is_told_is_what_is_shown(case: Case, stores: Stores) -> None:
                 np.testing.assert_array_equal(view, squeeze(frames.pixels[number], SIDE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases(), ids=_by_file)
 def test_a_cached_clip_is_told_as_its_file_is(case: Case, stores: Stores) -> None:
     rows = stores.rows(case)

@@ -42,6 +42,7 @@ def test_a_leap_of_an_even_clock_to_a_keyframe_is_said_to_be_a_joint(container: 
     assert sample(data, "frames:30").times == pytest.approx(105 / 25, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [range(60), STOPPING, [0, 2, 3, 7, 8, 12, 40, 44, 45, 47]])
 @pytest.mark.parametrize("gop", [1, 15, 60])
 def test_a_clock_that_runs_evenly_or_in_leaps_of_its_own_is_none(

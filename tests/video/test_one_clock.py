@@ -160,6 +160,7 @@ def test_a_clock_that_was_kept_is_that_of_the_file(store: Store, row: int) -> No
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLIPS)
 def test_an_index_numbers_frames_as_a_full_decode_does(name: str) -> None:
     _, data = CLIPS[name]()

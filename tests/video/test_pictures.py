@@ -380,6 +380,7 @@ def named_and_embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store,
     return mmdata.open(named), mmdata.open(embedded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one.media != "image"], ids=str)
 def test_a_family_reads_pictures_as_it_reads_their_frames(
     named_and_embedded: tuple[Store, Store], family: Family

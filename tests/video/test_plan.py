@@ -158,6 +158,7 @@ def clips(draw: st.DrawFn) -> tuple[Index, int, int]:
     return index_of(times, np.array(sorted(keyframes), np.int64), last=0.3), first, stop
 
 
+@pytest.mark.slow
 @given(
     clips(),
     st.sampled_from(STRATEGIES),

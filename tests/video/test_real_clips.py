@@ -109,6 +109,7 @@ def test_another_stream_can_be_picked(fixtures: Path) -> None:
                 assert video.sample(path, "uniform:2", stream=index).pixels.shape[1:3] == size
 
 
+@pytest.mark.slow
 def test_bytes_are_read_as_the_file_is(fixtures: Path) -> None:
     for path in clips(fixtures):
         from_file = video.sample(path, "uniform:3", size=32, on_damage="keep")
@@ -145,6 +146,7 @@ def _barcode(pixels: NDArray[np.uint8]) -> int:
     return int(bits @ (1 << np.arange(12)[::-1]))
 
 
+@pytest.mark.slow
 def test_the_two_ways_to_resize_differ_by_little(fixtures: Path) -> None:
     """How far ``fast`` is from Pillow's bicubic on real clips, in grey levels."""
     differences = []
