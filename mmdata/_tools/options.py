@@ -316,7 +316,12 @@ def _kind(hint: Any) -> _Kind | None:
         return _Kind(lambda value: isinstance(value, os.PathLike), "a path")
     if origin is Callable or hint is Callable:
         return _Kind(callable, "a function", is_object=True)
-    if isinstance(hint, type) and hint is not object and hint.__module__ not in _OPEN:
+    if (
+        origin is None
+        and isinstance(hint, type)
+        and hint is not object
+        and hint.__module__ not in _OPEN
+    ):
         return _instances(hint)
 
     return None
