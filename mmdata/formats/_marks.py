@@ -27,7 +27,6 @@ __all__ = [
     "STRAY_MARKS",
     "WRITTEN_PICTURES",
     "Mark",
-    "has_half_marks",
     "has_image_suffix",
     "has_marks",
     "has_video_suffix",
@@ -211,15 +210,6 @@ def has_marks(text: str) -> bool:
     (False, True)
     """
     return "<" in text and LIKELY_MARKS.search(text) is not None
-
-
-def has_half_marks(text: str) -> bool:
-    """Return whether a text has a part of a mark in it that begins as most marks do.
-
-    >>> has_half_marks("a <|vision_end|>"), has_half_marks("a <b>")
-    (True, False)
-    """
-    return "<" in text and HALF_MARKS.search(text) is not None
 
 
 def has_image_suffix(path: str) -> bool:

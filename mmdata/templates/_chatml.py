@@ -120,9 +120,7 @@ class ChatML(BaseTemplate):
         """Check the options."""
         super().__post_init__()
         name = type(self).__name__
-        given: object = self.tokenizer
-        special = given.special if isinstance(given, Tokenizer) else {}
-        if missing := [mark for mark in _TURN_MARKS if mark not in special]:
+        if missing := [mark for mark in _TURN_MARKS if mark not in self.tokenizer.special]:
             raise UsageError(
                 f"{name}: the tokenizer, {type(self.tokenizer).__name__}, has no "
                 f"{', '.join(missing)}; {name}.load_tokenizer(FILE) gives the family's"
