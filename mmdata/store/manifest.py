@@ -89,7 +89,7 @@ class Manifest:
         return store / self.run if self.run else store
 
 
-def hash_file(path: Path, seen: Callable[[int], object] = int) -> str:
+def hash_file(path: Path, seen: Callable[[int], object] | None = None) -> str:
     """Return the xxh3 of a file's bytes, 64 bits in hexadecimal; ``seen`` is called with how many
     bytes were read each time.
     """
@@ -99,7 +99,8 @@ def hash_file(path: Path, seen: Callable[[int], object] = int) -> str:
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(chunk):  # into one buffer, which stays in the cache
             digest.update(chunk[:count])
-            seen(count)
+            if seen is not None:
+                seen(count)
     return digest.hexdigest()
 
 
