@@ -131,7 +131,7 @@ class MediaPlacer:
         if medium.type != "video":
             return medium
         if medium.frames is not None:
-            return _name_pictures(medium, medium.frames)
+            return _name_pictures(medium, medium.frames, are_files=self.mode == "copy")
         if medium.frame_paths is None:
             raise UnsayableError(
                 f"{medium.path or 'the video'} has no cached frames; `mmdata frames` makes them",
@@ -282,9 +282,11 @@ class MediaPlacer:
         return found
 
 
-def _name_pictures(medium: Media, frames: Sequence[bytes]) -> Media:
-    """Return a video with the names that its cached frames have as files, and when they are."""
-    folder = _digest(b"".join(frames))
+def _name_pictures(medium: Media, frames: Sequence[bytes], *, are_files: bool) -> Media:
+    """Return a video with the names of its cached frames, and when they are; where they become
+    files, in a folder that is named by what they hold.
+    """
+    folder = _digest(b"".join(frames)) if are_files else "frames"
     names = [
         f"{folder}/{number:06}.{_kind_of(frame, 'image')[0]}" for number, frame in enumerate(frames)
     ]
