@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,36 +16,14 @@ from mmdata.errors import DataError
 from mmdata.exporters._plain import Columns, find_plain
 from mmdata.schema import (
     CompactTimes,
-    Conversation,
-    Image,
     Media,
-    Part,
-    Video,
-    assistant,
     replace,
-    user,
 )
 from mmdata.store import Store
+from tests.exporters.cached_rows import cached, row
 from tests.stores import write
 
 pytestmark = pytest.mark.filterwarnings("default")  # other people's code
-
-JPEG = b"\xff\xd8\xff"
-
-
-def cached(times: Sequence[float], **facts: Any) -> Media:
-    """A video with a cached frame at each of some seconds."""
-    frames = tuple(JPEG + bytes([number]) for number in range(len(times)))
-    return Media("video", frames=frames, frame_times=tuple(times), **facts)
-
-
-def row(*media: Media, name: str = "1") -> Conversation:
-    """A row that shows some media in their order."""
-    places: list[Part] = [
-        Image(number) if medium.type == "image" else Video(number)
-        for number, medium in enumerate(media)
-    ]
-    return Conversation(name, (user(*places, "And?"), assistant("So.")), media)
 
 
 def table(store: Store, **options: Any) -> list[dict[str, Any]]:

@@ -25,36 +25,16 @@ from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import (
     CompactTimes,
     Conversation,
-    Image,
     Media,
-    Part,
-    Video,
-    assistant,
     replace,
-    user,
 )
 from mmdata.store import Store
+from tests.exporters.cached_rows import JPEG, cached, row
 from tests.exporters.sayable import PNG
 from tests.stores import write
 from tests.video.clips import clip
 
-JPEG = b"\xff\xd8\xff"
 UNEVEN = (0, 1, 2, 5, 6, 9, 10, 14, 17, 20)
-
-
-def cached(times: Sequence[float], first: bytes = b"", **facts: Any) -> Media:
-    """A video with a cached frame at each of some seconds."""
-    frames = tuple(JPEG + first + bytes([number]) for number in range(len(times)))
-    return Media("video", "1.mp4", frames=frames, frame_times=tuple(times), **facts)
-
-
-def row(*media: Media, name: str = "1") -> Conversation:
-    """A row that shows some media in their order."""
-    places: list[Part] = [
-        Image(number) if medium.type == "image" else Video(number)
-        for number, medium in enumerate(media)
-    ]
-    return Conversation(name, (user(*places, "And?"), assistant("So.")), media)
 
 
 def export(folder: Path, rows: Sequence[Conversation], **options: Any) -> ExportReport:
@@ -98,7 +78,10 @@ def test_datasets_loads_the_pixels_and_the_seconds_of_a_cache(tmp_path: Path) ->
 
 def test_each_part_takes_the_next_of_its_own_column(tmp_path: Path) -> None:
     (tmp_path / "cup.png").write_bytes(PNG)
-    one, other = cached([0.0, 0.5], b"one"), cached([8.0, 8.4, 9.1], b"other")
+    one, other = (
+        cached([0.0, 0.5], b"one", path="1.mp4"),
+        cached([8.0, 8.4, 9.1], b"other", path="1.mp4"),
+    )
 
     export(tmp_path, [row(one, Media("image", "cup.png"), other)])
 
@@ -115,7 +98,7 @@ def test_each_part_takes_the_next_of_its_own_column(tmp_path: Path) -> None:
 
 
 def test_the_card_says_what_the_column_is_where_there_is_one(tmp_path: Path) -> None:
-    export(tmp_path, [row(cached([0.0]))])
+    export(tmp_path, [row(cached([0.0], path="1.mp4"))])
     mmdata.export(tmp_path / "store", "datasets", tmp_path / "files", media="reference")
 
     assert "| `frames` |" in (tmp_path / "out" / "README.md").read_text()
@@ -195,7 +178,7 @@ def test_pictures_that_are_files_are_read_into_the_records(
 def test_a_picture_that_is_not_there_costs_its_row(tmp_path: Path) -> None:
     lost = Media("video", frame_paths=("lost.jpg",))
 
-    report = export(tmp_path, [row(lost, name="lost"), row(cached([0.0]))])
+    report = export(tmp_path, [row(lost, name="lost"), row(cached([0.0], path="1.mp4"))])
 
     (line,) = (tmp_path / "out" / "mmdata-rejects.jsonl").read_text().splitlines()
     assert (report.rows, report.rejects) == (1, {"missing_media": 1})
@@ -203,7 +186,7 @@ def test_a_picture_that_is_not_there_costs_its_row(tmp_path: Path) -> None:
 
 
 def test_seconds_that_are_dropped_are_null_and_no_cache_comes_back(tmp_path: Path) -> None:
-    report = export(tmp_path, [row(cached([0.0, 0.4]))], drop="seconds")
+    report = export(tmp_path, [row(cached([0.0, 0.4], path="1.mp4"))], drop="seconds")
 
     ((video,),) = (record["frames"] for record in read(tmp_path))
     assert report.dropped == {"seconds": 1}
@@ -219,7 +202,7 @@ def test_a_damaged_picture_costs_its_row_where_media_are_looked_into(
     sound = io.BytesIO()
     Pictures.new("RGB", (4, 4)).save(sound, "png")
     whole = Media("video", frames=(sound.getvalue(),), frame_times=(0.0,))
-    export(tmp_path, [row(cached([0.0]), name="damaged"), row(whole, name="whole")])
+    export(tmp_path, [row(cached([0.0], path="1.mp4"), name="damaged"), row(whole, name="whole")])
 
     again = convert_back(tmp_path, check=check)
 
@@ -234,7 +217,7 @@ def test_a_damaged_picture_costs_its_row_where_media_are_looked_into(
 def test_frames_alone_are_no_file_and_the_reject_says_how_they_leave(
     name: str, media: MediaMode, tmp_path: Path
 ) -> None:
-    store = write(tmp_path / "store", [row(without_file(cached([0.0])))])
+    store = write(tmp_path / "store", [row(without_file(cached([0.0], path="1.mp4")))])
 
     with pytest.raises(RecordError, match="frames alone, and no file; --frames pictures writes"):
         mmdata.export(store, name, tmp_path / "out", media=media, strict=True)
